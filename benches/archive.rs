@@ -17,9 +17,7 @@ use std::{
 
 use kaleem_dr_core::{
     CancellationToken,
-    engine::manifest::{
-        ArtifactRecord, Consistency, ConsistencyGrade, MANIFEST_FORMAT, Manifest, TreeTotals,
-    },
+    engine::manifest::{ArtifactRecord, Manifest},
     ground::{digest::ByteDigest, progress::Silent},
     jiff::Timestamp,
     operate::config::secret::{Environment, SecretRef},
@@ -59,11 +57,7 @@ async fn main() {
         report("write", gzip, begun, size, written);
 
         let begun = Instant::now();
-        let work = StagedWork {
-            scratch: directory.path().to_owned(),
-            progress: Arc::new(Silent),
-            cancel: CancellationToken::new(),
-        };
+        let work = StagedWork::new(directory.path());
         let opened = staged.open(&file, &work).await.expect("the archive can be opened");
         report("open", gzip, begun, size, written);
 
@@ -95,49 +89,27 @@ fn point(directory: &Path, bytes: usize) -> PointReader {
     let (size, documents) = documents::seed(&data, bytes);
     let metadata = directory.join("metadata");
     fs::write(&metadata, SPECIFICATION).expect("the metadata can be written");
-    let record = |path: &str, size_bytes: usize, sha256, items| ArtifactRecord {
-        path: path.to_owned(),
-        size_bytes: size_bytes as u64,
-        sha256,
-        items,
-        content_digest: None,
+    let record = |path: &str, size_bytes: usize, sha256: String, items: Option<u64>| {
+        ArtifactRecord::new(path, size_bytes as u64, sha256).with_items(items)
     };
     let now = Timestamp::UNIX_EPOCH;
-    let manifest = Manifest {
-        format: MANIFEST_FORMAT,
-        run: String::new(),
-        source: "mongo".to_owned(),
-        kind: "mongodb".to_owned(),
-        host: String::new(),
-        tool: String::new(),
-        started: now,
-        finished: now,
-        server: None,
-        consistency: Consistency { grade: ConsistencyGrade::PerCollection, at: now, note: None },
-        artifacts: vec![
-            record(DATA, size, sha256(&data), Some(documents)),
-            record(METADATA, SPECIFICATION.len(), ByteDigest::of(SPECIFICATION.as_bytes()), None),
-        ],
-        tree: TreeTotals::default(),
-        incomplete: Vec::new(),
-        details: [(
-            "collections".to_owned(),
-            json!([{ "database": "bench", "metadata": METADATA, "data": DATA, "specification": SPECIFICATION }]),
-        )]
-        .into(),
-        change_log: None,
-    };
-    let part = |path: &Path, size_bytes: usize| FilePart {
-        path: path.to_owned(),
-        offset_bytes: 0,
-        size_bytes: size_bytes as u64,
-    };
+    let mut manifest = Manifest::of_file("mongo", "mongodb", now);
+    manifest.artifacts = vec![
+        record(DATA, size, sha256(&data), Some(documents)),
+        record(METADATA, SPECIFICATION.len(), ByteDigest::of(SPECIFICATION.as_bytes()), None),
+    ];
+    manifest.details = [(
+        "collections".to_owned(),
+        json!([{ "database": "bench", "metadata": METADATA, "data": DATA, "specification": SPECIFICATION }]),
+    )]
+    .into();
+    let part = |path: &Path, size_bytes: usize| FilePart::new(path.to_owned(), size_bytes as u64);
     let parts = [
         (DATA.to_owned(), part(&data, size)),
         (METADATA.to_owned(), part(&metadata, SPECIFICATION.len())),
     ]
     .into();
-    let file = FilePoint { path: data.clone(), parts, unpacked: None };
+    let file = FilePoint::new(data.clone(), parts, None);
     PointReader::of_file(manifest, file, Arc::new(Silent), CancellationToken::new())
 }
 

@@ -52,7 +52,7 @@ impl Source for Noise {
     }
 
     async fn probe(&self) -> Result<Probe, SourceError> {
-        Ok(Probe { server: None, size_bytes: None, warnings: Vec::new() })
+        Ok(Probe::new(None, None, Vec::new()))
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {

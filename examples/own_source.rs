@@ -47,7 +47,7 @@ impl Source for Settings {
     }
 
     async fn probe(&self) -> Result<Probe, SourceError> {
-        Ok(Probe { server: None, size_bytes: None, warnings: Vec::new() })
+        Ok(Probe::new(None, None, Vec::new()))
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
@@ -90,7 +90,7 @@ impl Restorable for Settings {
         point: &PointReader,
         plan: RestorePlan,
     ) -> Result<RestoreReport, SourceError> {
-        let mut report = RestoreReport { target: plan.target, ..RestoreReport::default() };
+        let mut report = RestoreReport::to(plan.target);
         for action in plan.actions {
             let value = point.artifact(&action.what).await?.read_all(1 << 20).await?;
             let name = action.what.trim_start_matches("/settings/").to_owned();

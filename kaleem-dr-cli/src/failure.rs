@@ -1,6 +1,6 @@
 //! Errors as the operator reads them: what failed, why, and what to do next. All advice is here.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, path::Path};
 
 use kaleem_dr_core::{
     SiteError,
@@ -39,6 +39,16 @@ impl Failure {
     /// The operator cancelled.
     pub fn cancelled() -> Self {
         Self::new(Exit::Cancelled, "cancelled")
+    }
+
+    /// The failure of a migration's first run, with the advice of its cause.
+    fn unproven(self, config: &Path) -> Self {
+        let first = self.advice.map(|first| format!("{first}. ")).unwrap_or_default();
+        let advice = format!(
+            "{first}The old jobs continue unchanged. Fix {} or what it refers to, then run `kaleem-dr migrate --apply` again; --undo removes it",
+            config.display()
+        );
+        Self { advice: Some(advice), ..self }
     }
 
     fn of(error: &(dyn Error + 'static), exit: Exit, advice: Option<&str>) -> Self {
@@ -108,6 +118,8 @@ impl From<&SiteError> for Failure {
             SiteError::Drill(error) => error.into(),
             SiteError::Report(error) => error.into(),
             SiteError::Schedule(error) => error.into(),
+            SiteError::Migrate(error) => error.into(),
+            SiteError::Unproven { config, cause } => Self::from(&**cause).unproven(config),
             error => {
                 let advice = match error {
                     SiteError::NoMirror(_) => Some(
@@ -161,37 +173,27 @@ impl From<&ReportError> for Failure {
 
 impl From<&ScheduleError> for Failure {
     fn from(error: &ScheduleError) -> Self {
-        let (exit, advice) = match error {
-            ScheduleError::Settings(_) => (Exit::Usage, None),
+        let advice = match error {
+            ScheduleError::Settings(_) => None,
             ScheduleError::NotOurs { .. } => {
-                (Exit::Refused, Some("move it away; `schedule print` shows what would replace it"))
+                Some("move it away; `schedule print` shows what would replace it")
             }
-            ScheduleError::File { .. } => (Exit::Failed, Some("only root can write schedules")),
-            _ => (
-                Exit::Failed,
-                Some("the files are written; run the commands by hand, or run this command again"),
-            ),
+            ScheduleError::File { .. } => Some("only root can write schedules"),
+            _ => Some("the files are written; run the commands by hand, or run this command again"),
         };
-        Self::of(error, exit, advice)
+        Self::of(error, Exit::from(error), advice)
     }
 }
 
-impl From<MigrateError> for Failure {
-    fn from(error: MigrateError) -> Self {
-        match error {
-            MigrateError::Schedule(error) => error.into(),
-            MigrateError::Refused(_) => Self::of(&error, Exit::Refused, None),
-            MigrateError::Nothing(_) => Self::of(
-                &error,
-                Exit::Usage,
-                Some("--root is the root directory of another system"),
-            ),
-            error => Self::of(
-                &error,
-                Exit::Failed,
-                Some("earlier changes are in migration.json; --undo reverts them"),
-            ),
-        }
+impl From<&MigrateError> for Failure {
+    fn from(error: &MigrateError) -> Self {
+        let advice = match error {
+            MigrateError::Schedule(error) => return error.into(),
+            MigrateError::Refused(_) => None,
+            MigrateError::Nothing(_) => Some("--root is the root directory of another system"),
+            _ => Some("earlier changes are in migration.json; --undo reverts them"),
+        };
+        Self::of(error, Exit::from(error), advice)
     }
 }
 
@@ -256,6 +258,7 @@ by_value!(
     AlarmError,
     LedgerError,
     DrillError,
+    MigrateError,
     ReportError,
     ScheduleError,
     SourceError,

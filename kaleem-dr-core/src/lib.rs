@@ -92,6 +92,16 @@
 //! Implement [`Source`] to be backed up and [`Restorable`] to be restored, and add it with [`Site::with_source`]. The library knows no
 //! concrete source, prints nothing, and reads no environment variables by itself.
 //!
+//! # Features
+//!
+//! All are on by default. Without them, the library is the engine for repositories in directories, and restores from them; it then
+//! has a fifth fewer dependencies, and neither an HTTP client nor SQLite.
+//!
+//! - `s3`: repositories and mirrors in S3 buckets (`Location::S3`), and the check of a bucket.
+//! - `ledger`: the history of jobs and proofs in SQLite, and what is computed from it: drills and objectives. Without it, a mirror's
+//!   pass cannot distinguish forgotten snapshots from those of other programs, so it refuses to delete them.
+//! - `operate`: [`Site`] and everything else of [`operate`]. Includes the other two.
+//!
 //! # Modules
 //!
 //! Each knows itself and those before it: [`ground`], [`engine`] (the repository), [`recovery`], [`operate`] (an installation).
@@ -100,6 +110,7 @@ pub mod engine;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod ground;
+#[cfg(feature = "operate")]
 pub mod operate;
 pub mod recovery;
 
@@ -110,9 +121,10 @@ pub use jiff;
 pub use secrecy;
 pub use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "operate")]
+pub use self::operate::site::{Site, SiteError};
 pub use self::{
     engine::{repository::Repository, source::Source},
     ground::{ArtifactPath, Exit, ProofLevel, RunId, SourceError, SourceName, error_chain},
-    operate::site::{Site, SiteError},
     recovery::source::Restorable,
 };

@@ -7,6 +7,8 @@ use kaleem_dr_core::operate::config::SourceKind;
 pub mod files;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+#[cfg(any(feature = "qdrant", feature = "rabbitmq"))]
+mod http_api;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
 #[cfg(feature = "n8n")]

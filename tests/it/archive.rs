@@ -58,11 +58,7 @@ async fn open(
     file: &Path,
     scratch: &Path,
 ) -> Result<PointReader, SourceError> {
-    let work = StagedWork {
-        scratch: scratch.to_owned(),
-        progress: Arc::new(Silent),
-        cancel: CancellationToken::new(),
-    };
+    let work = StagedWork::new(scratch);
     source.staged().expect("MongoDB has a staged form").open(file, &work).await
 }
 

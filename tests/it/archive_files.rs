@@ -110,11 +110,7 @@ impl Place {
     }
 
     async fn open(&self, source: &FilesSource, file: &Path) -> Result<PointReader, SourceError> {
-        let work = StagedWork {
-            scratch: self.path("."),
-            progress: silent(),
-            cancel: CancellationToken::new(),
-        };
+        let work = StagedWork::new(self.path("."));
         source.staged().expect("files have a staged form").open(file, &work).await
     }
 
@@ -207,13 +203,13 @@ impl Fortress {
     }
 
     fn options(&self) -> UntarOptions {
-        UntarOptions {
-            target: self.place.path("target"),
-            include: Vec::new(),
-            in_place: false,
-            special_files: false,
-            limit_bytes: None,
-        }
+        UntarOptions::to(self.place.path("target"))
+    }
+
+    fn in_place(&self) -> UntarOptions {
+        let mut options = self.options();
+        options.in_place = true;
+        options
     }
 
     fn extract(&self, tar: &[u8], options: &UntarOptions) -> Result<FilesReport, UntarError> {
@@ -357,9 +353,7 @@ fn links_that_were_in_the_target_before_are_followed_only_in_place_and_only_insi
         matches!(&unasked, UntarError::Refused(why) if why.contains("is not empty")),
         "{unasked}"
     );
-    let report = fortress
-        .extract(&tar, &UntarOptions { in_place: true, ..fortress.options() })
-        .expect("the rest is extracted");
+    let report = fortress.extract(&tar, &fortress.in_place()).expect("the rest is extracted");
     assert_refused(
         &report,
         &[
@@ -400,9 +394,7 @@ fn a_link_that_another_user_made_is_not_followed() {
     std::os::unix::fs::lchown(target.join("tmp"), Some(65534), Some(65534))
         .expect("root may give it away");
     let tar = Handmade::default().file("tmp/cron", "bad").end();
-    let report = fortress
-        .extract(&tar, &UntarOptions { in_place: true, ..fortress.options() })
-        .expect("the rest is extracted");
+    let report = fortress.extract(&tar, &fortress.in_place()).expect("the rest is extracted");
     assert_refused(&report, &[("tmp/cron", "which user 65534 created")]);
     assert!(!target.join("etc/cron").exists());
 }
@@ -421,7 +413,8 @@ fn bombs_are_refused_by_name() {
         .member("large", EntryType::Regular, "", &vec![7; 2 << 20])
         .file("small", "good")
         .end();
-    let options = UntarOptions { limit_bytes: Some(1 << 20), ..fortress.options() };
+    let mut options = fortress.options();
+    options.limit_bytes = Some(1 << 20);
     let report = fortress.extract(&tar, &options).expect("the rest is extracted");
     assert_refused(
         &report,
@@ -518,11 +511,9 @@ fn mutated_tars_never_write_outside_and_never_panic() {
         fix_checksums(&mut tar);
         let target = fortress.place.path("target");
         fs::remove_dir_all(&target).expect("the target can be removed");
-        let options = UntarOptions {
-            limit_bytes: Some(1 << 20),
-            special_files: round % 2 == 0,
-            ..fortress.options()
-        };
+        let mut options = fortress.options();
+        options.limit_bytes = Some(1 << 20);
+        options.special_files = round % 2 == 0;
         match fortress.extract(&tar, &options) {
             Ok(report) => extracted += report.files,
             Err(UntarError::Damaged(why)) => {
@@ -633,13 +624,8 @@ fn what_gnu_tar_writes_in_any_form_is_extracted_equal() {
             .arg(&tree)
             .arg("."));
         assert_eq!(made.code, Some(0), "{}", made.stderr);
-        let options = UntarOptions {
-            target: place.path(&format!("{format}{more}")),
-            include: Vec::new(),
-            in_place: false,
-            special_files: true,
-            limit_bytes: None,
-        };
+        let mut options = UntarOptions::to(place.path(&format!("{format}{more}")));
+        options.special_files = true;
         let report =
             extract(&archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
         assert!(report.problems.is_empty(), "{report:?}");
@@ -794,7 +780,7 @@ async fn a_part_of_the_files_can_be_restored_from_a_snapshot_and_from_a_tar() {
     let from_tar = place.open(&source, &file).await.expect("it is whole");
     for (origin, name) in [(&point, "of snapshot"), (&from_tar, "of tar")] {
         let only = vec!["*.conf".to_owned(), place.path("tree/empty file").display().to_string()];
-        let request = RestoreRequest { only, ..place.beside(name) };
+        let request = place.beside(name).with_only(only);
         let plan = source.plan_restore(origin, request).await.expect("a plan");
         let report = source.restore(origin, plan).await.expect("it is restored");
         assert!(report.is_done(), "{report:?}");
@@ -810,7 +796,7 @@ async fn a_part_of_the_files_can_be_restored_from_a_snapshot_and_from_a_tar() {
             "etc/nginx/nginx.conf",
         ];
         assert_eq!(paths, expected, "{name}");
-        let nothing = RestoreRequest { only: vec!["/no/such".into()], ..place.beside("nothing") };
+        let nothing = place.beside("nothing").with_only(vec!["/no/such".into()]);
         let error = source
             .plan_restore(origin, nothing)
             .await
@@ -819,10 +805,8 @@ async fn a_part_of_the_files_can_be_restored_from_a_snapshot_and_from_a_tar() {
             error.to_string().contains("nothing in the recovery point matches /no/such"),
             "{error}"
         );
-        let merged = RestoreRequest {
-            existing: kaleem_dr_core::recovery::source::Existing::Merge,
-            ..place.beside("merged")
-        };
+        let merged =
+            place.beside("merged").with_existing(kaleem_dr_core::recovery::source::Existing::Merge);
         assert!(source.plan_restore(origin, merged).await.is_err());
     }
     place.tree_in("of tar").assert_equal(&place.tree_in("of snapshot"));
@@ -840,11 +824,7 @@ async fn a_rehearsal_compares_and_leaves_nothing() {
     let before = Tree::of(&place.path("tree"));
     for origin in [&point, &from_tar] {
         fs::create_dir_all(place.path("scratch")).expect("a directory");
-        let scratch = ScratchTarget {
-            name: "kdr_drill_1".into(),
-            directory: place.path("scratch"),
-            control: false,
-        };
+        let scratch = ScratchTarget::new("kdr_drill_1", place.path("scratch"));
         let report = source.rehearse(origin, &scratch).await.expect("it can be rehearsed");
         assert!(report.is_done() && report.items > 8 && report.hooks.is_empty(), "{report:?}");
         assert_eq!(fs::read_dir(place.path("scratch")).expect("the directory is there").count(), 0);
@@ -998,13 +978,7 @@ fn appended_overlapping_and_absolute_tars_of_gnu_tar_come_back_as_gnu_tar_unpack
         fs::create_dir(&gnu).expect("a directory");
         tar(&gnu, &["-xpf", archive.to_str().expect("UTF-8")]);
         let target = place.path(name);
-        let options = UntarOptions {
-            target: target.clone(),
-            include: Vec::new(),
-            in_place: false,
-            special_files: false,
-            limit_bytes: None,
-        };
+        let options = UntarOptions::to(target.clone());
         let report =
             extract(&archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
         assert!(report.problems.is_empty(), "{name}: {report:?}");
@@ -1158,13 +1132,7 @@ async fn names_of_attributes_survive_a_tar_of_either_maker() {
     assert_eq!(unpacked.code, Some(0), "{}", unpacked.stderr);
     place.tree_in("by-gnu").assert_equal(&before);
     for (archive, target) in [(&ours, "ours"), (&theirs, "theirs")] {
-        let options = UntarOptions {
-            target: place.path(target),
-            include: Vec::new(),
-            in_place: false,
-            special_files: false,
-            limit_bytes: None,
-        };
+        let options = UntarOptions::to(place.path(target));
         let report =
             extract(archive, &options, &Silent, &CancellationToken::new()).expect("it is whole");
         assert!(report.problems.is_empty(), "{report:?}");

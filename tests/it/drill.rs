@@ -1,7 +1,7 @@
 //! Drills: every source is restored into scratch targets and equal, a comparison that cannot fail
 //! is reported, and nothing is left behind, whatever the outcome.
 
-use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, sync::Arc};
 
 use async_trait::async_trait;
 use bson::doc;
@@ -15,7 +15,7 @@ use kaleem_dr_core::{
         source::{Probe, Source},
     },
     ground::{
-        ArtifactPath, ProofLevel, RunId, SourceError, SourceName,
+        ArtifactPath, ProofLevel, SourceError, SourceName,
         host::{HostName, HostScope},
         progress::{ProgressSink, Silent},
     },
@@ -200,8 +200,8 @@ impl Source for Blind {
     }
 
     async fn probe(&self) -> Result<Probe, SourceError> {
-        let server = ServerInfo { product: "Blind".into(), version: "1".into() };
-        Ok(Probe { server: Some(server), size_bytes: None, warnings: Vec::new() })
+        let server = ServerInfo::new("Blind", "1");
+        Ok(Probe::new(Some(server), None, Vec::new()))
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
@@ -226,7 +226,9 @@ impl Restorable for Blind {
     }
 
     async fn inspect(&self, _: &PointReader) -> Result<Inspection, SourceError> {
-        Ok(Inspection { checked: vec!["the data".into()], ..Inspection::default() })
+        let mut inspection = Inspection::default();
+        inspection.checked.push("the data".into());
+        Ok(inspection)
     }
 
     async fn rehearse(
@@ -235,18 +237,17 @@ impl Restorable for Blind {
         scratch: &ScratchTarget,
     ) -> Result<RestoreReport, SourceError> {
         assert!(scratch.control && scratch.name.starts_with("kdr_drill_"), "{scratch:?}");
-        Ok(RestoreReport {
-            compared: vec!["everything".into()],
-            control: self.control.clone(),
-            ..RestoreReport::default()
-        })
+        let mut report = RestoreReport::default();
+        report.compared.push("everything".into());
+        report.control.clone_from(&self.control);
+        Ok(report)
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_comparison_that_does_not_see_its_negative_control_makes_the_drill_red() {
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-    let control = Control { damage: "deleted a document".into(), found: Vec::new(), seconds: 0.1 };
+    let control = Control::new("deleted a document", Vec::new(), 0.1);
     for (control, exit, words) in [
         (Some(control), 4, "the comparison is blind: we deleted a document"),
         (None, 0, "nothing shows that the comparison can fail"),
@@ -255,18 +256,9 @@ async fn a_comparison_that_does_not_see_its_negative_control_makes_the_drill_red
         let source = Arc::new(Blind { name: "blind".parse().expect("a name"), control });
         points.capture(&source).await;
         let home = tempfile::tempdir().expect("a directory");
-        let job = DrillJob {
-            run: RunId::new(),
-            repository: points.repository.clone(),
-            sources: vec![source],
-            unavailable: Vec::new(),
-            host: HostName::of_machine(),
-            point: PointChoice::newest(HostScope::Any),
-            level: ProofLevel::Restored,
-            state_directory: home.path().to_path_buf(),
-            scratch_directory: home.path().join("scratch"),
-            patience: Duration::ZERO,
-        };
+        let host = HostName::of_machine();
+        let mut job = DrillJob::new(points.repository.clone(), vec![source], host, home.path());
+        job.point = PointChoice::newest(HostScope::Any);
         let (report, _) = drill(&job, &progress, &CancellationToken::new()).await.expect("a drill");
         assert_eq!(report.exit.code(), exit, "{report:?}");
         let findings = report.sources[0]

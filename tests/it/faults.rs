@@ -42,13 +42,9 @@ async fn run(
         let source =
             FilesSource::new("configs".parse().expect("a name"), config).expect("a valid config");
         let mut job = BackupJob::new(repository, vec![Arc::new(source) as Arc<dyn Restorable>]);
-        job.retention = Some(Retention {
-            keep_last: 1,
-            keep_daily: 0,
-            keep_weekly: 0,
-            keep_monthly: 0,
-            ..Retention::default()
-        });
+        let mut newest_only = Retention::nothing();
+        newest_only.keep_last = 1;
+        job.retention = Some(newest_only);
         job.prune = true;
         let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
         backup(&job, &progress, &CancellationToken::new()).await

@@ -11,10 +11,10 @@ use std::{
 
 use kaleem_dr_core::{
     engine::ledger::{Event, EventKind, Ledger, Proof},
-    ground::{Exit, ProofLevel, RunId},
+    ground::{ProofLevel, RunId},
     jiff::Timestamp,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::support::{
     healthchecks_stand_in::HealthchecksStandIn, seed, servers::free_port, site::Site,
@@ -172,37 +172,23 @@ fn proofs_drills_and_mirrors_have_their_metrics() {
     let size_bytes =
         lines.last().expect("a report")["sources"][0]["size_bytes"].as_u64().expect("a size");
     let repository = site.repository().to_str().expect("UTF-8").to_owned();
-    let proof = |day: i64, proven, restore_seconds| Proof {
-        run: RunId::new().to_string(),
-        source: "configs".into(),
-        repository: repository.clone(),
-        snapshot: format!("{day:064}"),
-        consistent_at: Timestamp::from_second(day * 86_400).expect("a time"),
-        at: Timestamp::now(),
-        wanted: ProofLevel::Restored,
-        proven,
+    let proof = |day: i64, level, restore_seconds| {
+        let snapshot = format!("{day:064}").parse().expect("an id");
+        let at = Timestamp::from_second(day * 86_400).expect("a time");
+        let source = "configs".parse().expect("a name");
+        let mut proof = Proof::new(RunId::new(), source, &repository, (snapshot, at), level);
+        proof.wanted = ProofLevel::Restored;
         // Half of the current size: a restore would take twice as long.
-        size_bytes: size_bytes / 2,
-        restore_seconds,
-        host: String::new(),
+        proof.size_bytes = size_bytes / 2;
+        proof.restore_seconds = restore_seconds;
+        proof
     };
-    for proof in [
-        proof(20_000, Some(ProofLevel::Restored), Some(30.0)),
-        proof(20_001, Some(ProofLevel::Parsed), None),
-    ] {
+    for proof in
+        [proof(20_000, ProofLevel::Restored, Some(30.0)), proof(20_001, ProofLevel::Parsed, None)]
+    {
         ledger.record_proof(&proof).expect("a proof can be recorded");
     }
-    let now = Timestamp::now();
-    let drill = Event {
-        run: RunId::new(),
-        kind: EventKind::Drill,
-        repository,
-        started: now,
-        finished: now,
-        exit: Exit::Done,
-        report: json!(null),
-        parts: Vec::new(),
-    };
+    let drill = Event::new(RunId::new(), EventKind::Drill, repository, Timestamp::now());
     ledger.record(&drill).expect("an event can be recorded");
     let text = site.succeed(["metrics"]).stdout;
     let proven = |level: &str| {

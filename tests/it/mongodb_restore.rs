@@ -157,11 +157,9 @@ async fn one_collection_is_restored_next_to_the_live_one_under_another_name() {
     let scene = Scene::new("mr_only").await;
     let (copy, to) = scene.beside("copy");
     copy.drop().await.expect("our own database can be dropped");
-    let request = RestoreRequest {
-        only: vec!["mr_only.users".into()],
-        rename: vec![Rename { from: "users".into(), to: "people".into() }],
-        ..RestoreRequest::whole(to)
-    };
+    let request = RestoreRequest::whole(to)
+        .with_only(vec!["mr_only.users".into()])
+        .with_rename(vec![Rename::new("users", "people")]);
     let report = scene.restore(request).await;
     assert!(report.is_equal(), "{report:#?}");
     assert_eq!((report.items, scene.collections(&copy).await), (50, vec!["people".to_owned()]));
@@ -172,7 +170,7 @@ async fn one_collection_is_restored_next_to_the_live_one_under_another_name() {
         .expect("indexes can be listed");
     assert!(indexes.contains(&"email_u".to_owned()), "{indexes:?}");
 
-    let ghost = RestoreRequest { only: vec!["ghost".into()], ..in_place() };
+    let ghost = in_place().with_only(vec!["ghost".into()]);
     let error = scene.plan(ghost).await.unwrap_err();
     assert!(matches!(&error, SourceError::Refused(why) if why.contains("`ghost`")), "{error:?}");
     scene.end(&[copy]).await;
@@ -184,7 +182,7 @@ async fn a_replacement_leaves_what_is_not_asked_for() {
     scene.delete("users", doc! {}).await;
     scene.insert("users", doc! { "_id": "intruder" }).await;
     scene.update("orders", doc! { "_id": "o1" }, doc! { "$set": { "total": 8 } }).await;
-    let request = RestoreRequest { only: vec!["users".into()], ..in_place() };
+    let request = in_place().with_only(vec!["users".into()]);
     let plan = scene.plan(request.clone()).await.unwrap();
     assert_eq!(change_of(&plan, "collection mr_replace.users").0, Change::Overwrite);
     let (change, why) = change_of(&plan, "collection mr_replace.orders");
@@ -220,7 +218,7 @@ async fn a_merge_adds_what_is_missing_and_counts_what_it_keeps() {
         .drop()
         .await
         .expect("a collection can be dropped");
-    let request = RestoreRequest { existing: Existing::Merge, ..in_place() };
+    let request = in_place().with_existing(Existing::Merge);
     let plan = scene.plan(request.clone()).await.unwrap();
     let users = change_of(&plan, "collection mr_merge.users");
     assert!(users.0 == Change::Merge && users.1.contains("a new _id"), "{users:?}");
@@ -270,11 +268,7 @@ async fn a_document_that_another_unique_key_keeps_out_is_a_difference() {
     scene.delete("users", doc! { "_id": 3 }).await;
     scene.insert("users", doc! { "_id": "thief", "email": "e3" }).await;
     let report = scene
-        .restore(RestoreRequest {
-            existing: Existing::Merge,
-            only: vec!["users".into()],
-            ..in_place()
-        })
+        .restore(in_place().with_existing(Existing::Merge).with_only(vec!["users".into()]))
         .await;
     assert!(!report.is_equal());
     let difference = &report.differences[0];
@@ -296,7 +290,7 @@ async fn extras_are_removed_only_when_asked_and_only_what_captures_take() {
     let kept = scene.plan(in_place()).await.unwrap();
     assert_eq!(change_of(&kept, "collection mr_extras.late").0, Change::Leave);
 
-    let request = RestoreRequest { extras: Extras::Remove, ..in_place() };
+    let request = in_place().with_extras(Extras::Remove);
     let plan = scene.plan(request.clone()).await.unwrap();
     assert_eq!(
         change_of(&plan, "collection mr_extras.late"),
@@ -327,11 +321,8 @@ async fn extras_are_removed_only_when_asked_and_only_what_captures_take() {
 #[tokio::test]
 async fn a_rehearsal_compares_and_leaves_nothing() {
     let scene = Scene::new("mr_drill").await;
-    let scratch = ScratchTarget {
-        name: format!("kdr_drill_{}", scene.database.name()),
-        directory: std::env::temp_dir(),
-        control: false,
-    };
+    let scratch =
+        ScratchTarget::new(format!("kdr_drill_{}", scene.database.name()), std::env::temp_dir());
     scene
         .source
         .drop_scratch_database(&scratch.name)
@@ -374,25 +365,17 @@ async fn a_rehearsal_that_fails_leaves_nothing_either() {
         let bytes = point.artifact(&artifact.path).await.unwrap().read_all(1 << 20).await.unwrap();
         let path = directory.path().join(at.to_string());
         std::fs::write(&path, &bytes).expect("a file can be written");
-        let part = kaleem_dr_core::recovery::point::FilePart {
-            path,
-            offset_bytes: 0,
-            size_bytes: bytes.len() as u64,
-        };
+        let part = kaleem_dr_core::recovery::point::FilePart::new(path, bytes.len() as u64);
         parts.insert(artifact.path.clone(), part);
     }
-    let file = kaleem_dr_core::recovery::point::FilePoint {
-        path: directory.path().to_path_buf(),
+    let file = kaleem_dr_core::recovery::point::FilePoint::new(
+        directory.path().to_path_buf(),
         parts,
-        unpacked: None,
-    };
+        None,
+    );
     let broken = PointReader::of_file(manifest, file, progress(), CancellationToken::new());
     let name = format!("kdr_drill_{}", scene.database.name());
-    let scratch = ScratchTarget {
-        name: name.clone(),
-        directory: directory.path().to_path_buf(),
-        control: false,
-    };
+    let scratch = ScratchTarget::new(name.clone(), directory.path());
     scene
         .source
         .drop_scratch_database(&name)
@@ -402,11 +385,7 @@ async fn a_rehearsal_that_fails_leaves_nothing_either() {
     assert!(matches!(error, SourceError::Point(_)), "{error:?}");
     assert!(!scene.source.scratch_databases().await.unwrap().contains(&name));
 
-    let elsewhere = ScratchTarget {
-        name: "mr_broken_copy".into(),
-        directory: directory.path().to_path_buf(),
-        control: false,
-    };
+    let elsewhere = ScratchTarget::new("mr_broken_copy", directory.path());
     let refused = scene.source.rehearse(&point, &elsewhere).await.unwrap_err();
     assert!(
         matches!(refused, SourceError::Refused(_)),

@@ -160,11 +160,7 @@ impl Place {
 
     async fn open(&self, source: &N8nSource, file: &Path) -> Result<PointReader, SourceError> {
         fs::create_dir_all(self.path("scratch")).expect("a directory can be made");
-        let work = StagedWork {
-            scratch: self.path("scratch"),
-            progress: silent(),
-            cancel: CancellationToken::new(),
-        };
+        let work = StagedWork::new(self.path("scratch"));
         source.staged().expect("n8n has a staged form").open(file, &work).await
     }
 
@@ -445,11 +441,7 @@ async fn a_rehearsal_compares_and_leaves_nothing() {
     let source = place.source();
     let (_, point) = place.back_up(&source).await;
     fs::create_dir(place.path("drill")).expect("a directory");
-    let scratch = ScratchTarget {
-        name: "kdr_drill_1".into(),
-        directory: place.path("drill"),
-        control: false,
-    };
+    let scratch = ScratchTarget::new("kdr_drill_1", place.path("drill"));
     let report = source.rehearse(&point, &scratch).await.expect("it can be rehearsed");
     assert!(
         report.is_done() && report.compared.iter().any(|line| line == "rows of 4 tables"),

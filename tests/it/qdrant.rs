@@ -339,11 +339,7 @@ async fn restore(
 }
 
 fn staged_work(directory: &Path) -> StagedWork {
-    StagedWork {
-        scratch: directory.to_path_buf(),
-        progress: progress(),
-        cancel: CancellationToken::new(),
-    }
+    StagedWork::new(directory)
 }
 
 // Tests of a healthy server.
@@ -394,11 +390,9 @@ async fn a_capture_is_whole_for_stock_restic_and_is_restored_under_new_names_poi
 
     let before = server.points(&docs).await;
     server.spoil(&docs).await;
-    let request = RestoreRequest {
-        only: vec![docs.clone()],
-        rename: vec![Rename { from: docs.clone(), to: server.name("copy") }],
-        ..beside("unused")
-    };
+    let request = beside("unused")
+        .with_only(vec![docs.clone()])
+        .with_rename(vec![Rename::new(docs.clone(), server.name("copy"))]);
     let plan = source.plan_restore(&point, request).await.expect("a plan");
     assert!(!plan.overwrites(), "{plan:?}");
     let report = source.restore(&point, plan).await.expect("a restore");
@@ -541,11 +535,7 @@ async fn a_rehearsal_compares_everything_and_leaves_nothing() {
     let point = Captured::of(source.clone()).await.point().await;
     let before = server.collections().await;
     let directory = tempfile::tempdir().expect("a directory");
-    let scratch = ScratchTarget {
-        name: server.name("kdr_drill_01"),
-        directory: directory.path().to_path_buf(),
-        control: false,
-    };
+    let scratch = ScratchTarget::new(server.name("kdr_drill_01"), directory.path());
     let report = source.rehearse(&point, &scratch).await.expect("a rehearsal");
     assert!(report.is_equal(), "{report:?}");
     assert_eq!(report.items, 170);
@@ -589,13 +579,10 @@ async fn a_full_snapshot_that_we_wrote_opens_again_and_restores() {
     };
     assert_eq!(sha256(&opened), sha256(&point));
     assert!(source.inspect(&opened).await.expect("an inspection").is_well());
-    let request = RestoreRequest {
-        rename: vec![
-            Rename { from: docs.clone(), to: server.name("docs2") },
-            Rename { from: sessions, to: server.name("sessions2") },
-        ],
-        ..beside("unused")
-    };
+    let request = beside("unused").with_rename(vec![
+        Rename::new(docs.clone(), server.name("docs2")),
+        Rename::new(sessions, server.name("sessions2")),
+    ]);
     let plan = source.plan_restore(&opened, request).await.expect("a plan");
     assert!(
         plan.warnings
@@ -627,11 +614,9 @@ async fn the_handbooks_full_snapshot_and_one_collections_file_restore() {
         let staged = source.staged().expect("Qdrant has a staged form");
         let opened = staged.open(&path, &staged_work(directory.path())).await.expect("it opens");
         assert!(source.inspect(&opened).await.expect("an inspection").is_well());
-        let rename = expected
-            .iter()
-            .map(|(from, _)| Rename { from: (*from).into(), to: server.name(from) })
-            .collect();
-        let report = restore(&source, &opened, RestoreRequest { rename, ..beside("unused") })
+        let rename =
+            expected.iter().map(|(from, _)| Rename::new(*from, server.name(from))).collect();
+        let report = restore(&source, &opened, beside("unused").with_rename(rename))
             .await
             .expect("a restore");
         assert!(report.is_equal(), "{report:?}");
@@ -984,11 +969,7 @@ async fn an_altered_vector_is_found_and_nothing_is_switched() {
     assert_eq!(server.alias("live-sessions").await.as_deref(), Some("sessions"));
 
     let directory = tempfile::tempdir().expect("a directory");
-    let scratch = ScratchTarget {
-        name: "kdr_drill_02".into(),
-        directory: directory.path().to_path_buf(),
-        control: false,
-    };
+    let scratch = ScratchTarget::new("kdr_drill_02", directory.path());
     let before = server.collections().await;
     let rehearsal = source.rehearse(&point, &scratch).await.expect("a rehearsal");
     assert_eq!(rehearsal.differences.len(), 2, "{rehearsal:?}");
@@ -1342,28 +1323,19 @@ async fn a_selection_that_means_nothing_and_choices_without_meaning_are_refused(
     let point = Captured::of(source.clone()).await.point().await;
     for (request, told) in [
         (
-            RestoreRequest { only: vec!["dosc".into()], ..beside("copy") },
+            beside("copy").with_only(vec!["dosc".into()]),
             "no collection of the point matches `dosc`",
         ),
         (
-            RestoreRequest {
-                existing: kaleem_dr_core::recovery::source::Existing::Merge,
-                ..in_place()
-            },
+            in_place().with_existing(kaleem_dr_core::recovery::source::Existing::Merge),
             "nothing can be merged",
         ),
         (
-            RestoreRequest {
-                extras: kaleem_dr_core::recovery::source::Extras::Remove,
-                ..in_place()
-            },
+            in_place().with_extras(kaleem_dr_core::recovery::source::Extras::Remove),
             "a restore never removes",
         ),
         (
-            RestoreRequest {
-                rename: vec![Rename { from: "docs".into(), to: "search".into() }],
-                ..beside("copy")
-            },
+            beside("copy").with_rename(vec![Rename::new("docs", "search")]),
             "would overwrite the collection behind it",
         ),
     ] {

@@ -84,13 +84,10 @@ impl Broker {
 }
 
 fn config(server: &Rabbitmq) -> RabbitmqConfig {
-    RabbitmqConfig {
-        url: server.url.clone(),
-        username: server.username.clone(),
-        password: SecretRef::Env("RABBITMQ_PASSWORD".into()),
-        timeout_seconds: 30.try_into().expect("30 is not zero"),
-        ca_file: None,
-    }
+    let password = SecretRef::Env("RABBITMQ_PASSWORD".into());
+    let mut config = RabbitmqConfig::new(&server.url, &server.username, password);
+    config.timeout_seconds = 30.try_into().expect("30 is not zero");
+    config
 }
 
 fn client(server: &Rabbitmq) -> ManagementClient {
@@ -331,10 +328,8 @@ async fn a_server_that_is_not_there_or_does_not_answer_is_unreachable() {
             username: "kaleem".into(),
             password: "canary".into(),
         };
-        let config = RabbitmqConfig {
-            timeout_seconds: 1.try_into().expect("1 is not zero"),
-            ..config(&server)
-        };
+        let mut config = config(&server);
+        config.timeout_seconds = 1.try_into().expect("1 is not zero");
         let client = ManagementClient::new(&config, SecretString::from(server.password)).unwrap();
         let error = client.definitions().await.unwrap_err();
         let told = told(&error);

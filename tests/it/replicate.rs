@@ -133,6 +133,18 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
+fn a_dry_run_of_a_new_mirror_is_not_recorded_as_a_pass_that_filled_it() {
+    let (site, _, mirror) = with_disk_mirror();
+    site.succeed(["replicate", "--dry-run"]);
+    site.succeed(["replicate"]);
+    assert_eq!(objects(&site.repository()), objects(&mirror));
+    let history = site.json(["history"]).1;
+    let passes =
+        history[0].as_array().expect("a list").iter().filter(|event| event["kind"] == "replicate");
+    assert_eq!(passes.count(), 1, "{history:?}");
+}
+
+#[test]
 fn another_repository_is_never_overwritten() {
     let (site, _, mirror) = with_disk_mirror();
     Restic::on_directory(&mirror, "another password").init(2);

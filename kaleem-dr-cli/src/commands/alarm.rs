@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 use kaleem_dr_core::{
-    ground::{Exit, SourceName},
-    operate::tripwire::{Alarm, RecordedAlarm},
+    ground::SourceName,
+    operate::{site::SiteAlarms, tripwire::Alarm},
 };
 
 use super::Outcome;
@@ -34,22 +34,15 @@ pub async fn alarm(context: &Context, command: &AlarmCommand) -> Outcome {
         output::failure(&error.into(), json);
     }
     match command {
-        AlarmCommand::List => print_standing(&alarms.own, &alarms.recorded, json)?,
-        AlarmCommand::Acknowledge { .. } => {
-            print_acknowledged(&alarms.own, &alarms.recorded, json)?;
-        }
+        AlarmCommand::List => print_standing(&alarms, json)?,
+        AlarmCommand::Acknowledge { .. } => print_acknowledged(&alarms, json)?,
     }
-    Ok(if alarms.failed.is_empty() { Exit::Done } else { Exit::Partial })
+    Ok(alarms.exit())
 }
 
-fn print_standing(own: &[Alarm], recorded: &[RecordedAlarm], json: bool) -> Printed {
-    // An alarm of this host is in its state directory and, as a record, in the repository.
-    let others: Vec<&Alarm> =
-        recorded.iter().filter_map(|recorded| recorded.alarm.as_ref()).collect();
-    let others: Vec<&Alarm> = others
-        .into_iter()
-        .filter(|other| !own.iter().any(|own| own.run == other.run && own.source == other.source))
-        .collect();
+fn print_standing(alarms: &SiteAlarms, json: bool) -> Printed {
+    let others: Vec<&Alarm> = alarms.of_others().collect();
+    let SiteAlarms { own, recorded, .. } = alarms;
     if json {
         return document(&own.iter().chain(others).collect::<Vec<_>>());
     }
@@ -67,17 +60,15 @@ fn print_standing(own: &[Alarm], recorded: &[RecordedAlarm], json: bool) -> Prin
     line("nothing is forgotten or pruned before `kaleem-dr alarm acknowledge`")
 }
 
-fn print_acknowledged(gone: &[Alarm], records: &[RecordedAlarm], json: bool) -> Printed {
-    let others = records.iter().filter_map(|record| record.alarm.as_ref());
-    let others: Vec<&Alarm> = others
-        .filter(|other| !gone.iter().any(|own| own.run == other.run && own.source == other.source))
-        .collect();
+fn print_acknowledged(alarms: &SiteAlarms, json: bool) -> Printed {
+    let others: Vec<&Alarm> = alarms.of_others().collect();
+    let SiteAlarms { own, recorded, .. } = alarms;
     if json {
-        return document(&gone.iter().chain(others).collect::<Vec<_>>());
+        return document(&own.iter().chain(others).collect::<Vec<_>>());
     }
-    gone.iter().try_for_each(|alarm| line(&format!("acknowledged: {alarm}")))?;
+    own.iter().try_for_each(|alarm| line(&format!("acknowledged: {alarm}")))?;
     others
         .iter()
         .try_for_each(|alarm| line(&format!("acknowledged: host {}, {alarm}", alarm.host)))?;
-    if gone.is_empty() && records.is_empty() { line("no such alarm is active") } else { Ok(()) }
+    if own.is_empty() && recorded.is_empty() { line("no such alarm is active") } else { Ok(()) }
 }

@@ -107,23 +107,26 @@ pub struct Rules {
 impl Rules {
     /// Any `--keep-…` option replaces all rules of the config, as in restic.
     fn retention(&self, config: &Retention) -> Option<Retention> {
-        self.is_given().then(|| Retention {
-            keep_last: self.keep_last.unwrap_or_default(),
-            keep_hourly: self.keep_hourly.unwrap_or_default(),
-            keep_daily: self.keep_daily.unwrap_or_default(),
-            keep_weekly: self.keep_weekly.unwrap_or_default(),
-            keep_monthly: self.keep_monthly.unwrap_or_default(),
-            keep_yearly: self.keep_yearly.unwrap_or_default(),
-            keep_within: self.keep_within,
-            keep_within_hourly: self.keep_within_hourly,
-            keep_within_daily: self.keep_within_daily,
-            keep_within_weekly: self.keep_within_weekly,
-            keep_within_monthly: self.keep_within_monthly,
-            keep_within_yearly: self.keep_within_yearly,
-            keep_tag: self.keep_tag.clone(),
-            take_over: config.take_over,
-            keep_slices_within: config.keep_slices_within,
-        })
+        if !self.is_given() {
+            return None;
+        }
+        let mut rules = Retention::nothing();
+        rules.keep_last = self.keep_last.unwrap_or_default();
+        rules.keep_hourly = self.keep_hourly.unwrap_or_default();
+        rules.keep_daily = self.keep_daily.unwrap_or_default();
+        rules.keep_weekly = self.keep_weekly.unwrap_or_default();
+        rules.keep_monthly = self.keep_monthly.unwrap_or_default();
+        rules.keep_yearly = self.keep_yearly.unwrap_or_default();
+        rules.keep_within = self.keep_within;
+        rules.keep_within_hourly = self.keep_within_hourly;
+        rules.keep_within_daily = self.keep_within_daily;
+        rules.keep_within_weekly = self.keep_within_weekly;
+        rules.keep_within_monthly = self.keep_within_monthly;
+        rules.keep_within_yearly = self.keep_within_yearly;
+        rules.keep_tag.clone_from(&self.keep_tag);
+        rules.take_over = config.take_over;
+        rules.keep_slices_within = config.keep_slices_within;
+        Some(rules)
     }
 
     fn is_given(&self) -> bool {

@@ -66,7 +66,7 @@ fn print(events: &[PastEvent], json: bool) -> Printed {
     let mut rows = table(["Run", "What", "Repository", "Ended", "Took", "Exit"]);
     for event in events {
         rows.add_row([
-            event.run.clone(),
+            event.run.to_string(),
             event.kind.clone(),
             event.repository.clone(),
             event.finished.to_string(),

@@ -33,7 +33,7 @@ pub fn of(command: &Command, context: &Context) -> Result<Option<(Arc<Site>, Job
     let (site, run) = (context.load()?, context.run);
     let job = match command {
         Command::Backup(args) => args.options(run).job(&site, run),
-        Command::Replicate(args) => args.options().job(&site, run),
+        Command::Replicate(args) => args.options(run).job(&site, run),
         Command::Repair(args) => (!args.is_dry_run()).then(|| site.repair_job(run)),
         Command::Copy(args) => args.options().job(&site, run),
         Command::Verify(args) => Some(args.options(run).job(&site, run)),

@@ -91,7 +91,7 @@ fn owner(context: &Context, new: &NewPassword) -> KeyOwner {
         Some(HostScope::One(host)) => host.to_string(),
         _ => here.host,
     };
-    KeyOwner { user: new.user.clone().unwrap_or(here.user), host }
+    KeyOwner::new(new.user.clone().unwrap_or(here.user), host)
 }
 
 /// Never read from the command line, which other users can see.

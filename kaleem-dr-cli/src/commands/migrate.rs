@@ -9,21 +9,15 @@ use std::{
 
 use clap::Args;
 use kaleem_dr_core::{
-    Site,
-    ground::{Exit, ProofLevel, diagnosis::Diagnosis},
-    operate::site::{Backup, Replication, Verification},
+    ground::{Exit, diagnosis::Diagnosis},
     operate::{
-        migrate::{Journal, Proven, Survey, SwitchReport, UndoReport, begin, prove, switch, undo},
-        schedule::{Style, carry_out, systemd_runs},
+        migrate::{Survey, SwitchReport, UndoReport, begin, undo},
+        site::{FirstRun, Migration},
     },
 };
 use serde_json::json;
 
-use super::{
-    Outcome, backup, replicate,
-    schedule::{plan, print_commands},
-    verify,
-};
+use super::{Outcome, backup, replicate, schedule::print_commands, verify};
 use crate::{
     context::Context,
     failure::Failure,
@@ -55,10 +49,7 @@ pub async fn migrate(context: &Context, args: &Migrate) -> Outcome {
     let json = context.global.json;
     if args.undo {
         let report = undo(&args.root)?;
-        let run = systemd_runs(&args.root);
-        if run {
-            carry_out(&report.commands).await?;
-        }
+        let run = report.activate(&args.root).await?;
         print_undone(&report, run, json)?;
         return Ok(Exit::Done);
     }
@@ -76,70 +67,35 @@ pub async fn migrate(context: &Context, args: &Migrate) -> Outcome {
 }
 
 async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
-    let mut journal = begin(survey)?;
+    let journal = begin(survey)?;
     let context = before.with_config(journal.config.clone());
-    // Forget nothing before the new jobs are in charge.
-    let site = context.read_config()?.without_retention();
-    let proven = first_run(&context, &site, &journal).await?;
-    let style = if args.systemd || systemd_runs(&args.root) { Style::Systemd } else { Style::Cron };
-    let report = switch(&mut journal, proven, &plan(&site, &args.root)?, style)?;
-    let run = systemd_runs(&args.root);
-    if run {
-        carry_out(&report.commands).await?;
-    }
-    journal.finish()?;
-    print_switched(&report, run, context.global.json)?;
+    let json = context.global.json;
+    let mut wanted = Migration::to(std::env::current_exe()?);
+    wanted.run = Some(context.run);
+    wanted.root.clone_from(&args.root);
+    wanted.systemd = args.systemd;
+    let mut printed = Ok(());
+    let report = context
+        .read_config()?
+        .migrate(journal, &wanted, |step| {
+            let now = print_step(&step, json);
+            if printed.is_ok() {
+                printed = now;
+            }
+        })
+        .await?;
+    printed?;
+    print_switched(&report, json)?;
     Ok(Exit::Done)
 }
 
-/// The first run of the new config. The old jobs stay untouched until it is proven.
-async fn first_run(context: &Context, site: &Site, journal: &Journal) -> Result<Proven, Failure> {
-    let unchanged = |failure: Failure| Failure {
-        advice: Some(advice(failure.advice, &journal.config)),
-        ..failure
-    };
-    let mut backup = Backup::default();
-    backup.run = Some(context.run);
-    let report = site.backup(backup).await.map_err(|error| unchanged(error.into()))?;
-    backup::print(&report, context.global.json)?;
-    let wanted = site.config().backup_sources();
-    let mut verified = Vec::new();
-    let mut mirrors = Vec::new();
-    // A failed run is not worth verifying; its errors are the result.
-    if report.exit == Exit::Done {
-        let mut what = Verification::of(wanted.clone());
-        (what.run, what.level) = (Some(context.run), Some(ProofLevel::Parsed));
-        what.point = report.run.to_string();
-        verified = site.verify(what).await.map_err(|error| unchanged(error.into()))?;
-        verify::print(&verified, context.global.json)?;
-        if site
-            .config()
-            .settings
-            .repository
-            .values()
-            .any(|repository| repository.mirror_of.is_some())
-        {
-            mirrors.push(
-                replicate::run(context, site, &Replication::default())
-                    .await
-                    .map_err(unchanged)?
-                    .exit,
-            );
-        }
+fn print_step(step: &FirstRun<'_>, json: bool) -> Printed {
+    match step {
+        FirstRun::Saved(report) => backup::print(report, json),
+        FirstRun::Verified(reports) => verify::print(reports, json),
+        FirstRun::Mirrored(pass) => replicate::print_pass(pass, json),
+        _ => Ok(()),
     }
-    prove(&report, &wanted, &verified, &mirrors).map_err(|not| {
-        let mut failure = Failure::new(not.exit, not.why);
-        failure.advice = Some(advice(None, &journal.config));
-        failure
-    })
-}
-
-fn advice(first: Option<String>, config: &Path) -> String {
-    let first = first.map(|first| format!("{first}. ")).unwrap_or_default();
-    format!(
-        "{first}The old jobs continue unchanged. Fix {} or what it refers to, then run `kaleem-dr migrate --apply` again; --undo removes it",
-        config.display()
-    )
 }
 
 fn write_new(path: &Path, content: &str) -> Result<(), Failure> {
@@ -187,7 +143,8 @@ fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed 
     }
 }
 
-fn print_switched(report: &SwitchReport, run: bool, json: bool) -> Printed {
+fn print_switched(report: &SwitchReport, json: bool) -> Printed {
+    let run = report.commands_run;
     if json {
         return document(
             &json!({ "message_type": "migrated", "commands_run": run, "report": report }),

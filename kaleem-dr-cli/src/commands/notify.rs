@@ -1,7 +1,7 @@
 //! `notify test`, `notify --failed-unit`.
 
 use clap::{Args, Subcommand};
-use kaleem_dr_core::{ground::Exit, operate::monitor::Delivery};
+use kaleem_dr_core::operate::monitor::Delivery;
 
 use super::Outcome;
 use crate::{
@@ -44,7 +44,7 @@ pub async fn notify(context: &Context, args: &Notify) -> Outcome {
         None => monitor.test().await,
     };
     print(&deliveries, context.global.json)?;
-    Ok(if deliveries.iter().all(Delivery::arrived) { Exit::Done } else { Exit::Unreachable })
+    Ok(Delivery::exit_of(&deliveries))
 }
 
 fn print(deliveries: &[Delivery], json: bool) -> Printed {

@@ -2,11 +2,11 @@
 
 use clap::Args;
 use kaleem_dr_core::{
-    Site,
     engine::replicate::{Count, MirrorOptions, MirrorReport},
+    ground::RunId,
     operate::{
         monitor::Ended,
-        site::{MAX_DELETE_PERCENT, MirrorPass, Replicated, Replication},
+        site::{MAX_DELETE_PERCENT, MirrorPass, Replication},
     },
 };
 
@@ -57,7 +57,7 @@ pub struct Replicate {
 
 impl Replicate {
     /// The options that these arguments set.
-    pub fn options(&self) -> Replication {
+    pub fn options(&self, run: RunId) -> Replication {
         let mut options = MirrorOptions::default();
         options.dry_run = self.dry_run;
         options.keep_all = self.no_delete;
@@ -65,37 +65,32 @@ impl Replicate {
         options.refill = self.refill;
         options.max_delete_percent = self.max_delete;
         options.verify_percent = self.verify;
-        match self.from.clone().zip(self.to.clone()) {
+        let mut wanted = match self.from.clone().zip(self.to.clone()) {
             Some((from, to)) => Replication::between(from, to, options),
             None => Replication::of(self.mirrors.clone(), options),
-        }
+        };
+        wanted.run = Some(run);
+        wanted
     }
 }
 
 pub async fn replicate(context: &Context, args: &Replicate) -> JobOutcome {
-    let report = run(context, &*context.load()?, &args.options()).await?;
-    Ok(Ended::from(&report))
-}
-
-/// Replicates, and prints the report of each pass when it ends.
-pub async fn run(
-    context: &Context,
-    site: &Site,
-    wanted: &Replication,
-) -> Result<Replicated, Failure> {
     let mut printed = Ok(());
-    let report = site
-        .replicate(wanted, |pass| {
+    let report = context
+        .load()?
+        .replicate(&args.options(context.run), |pass| {
             let now = print_pass(pass, context.global.json);
             if printed.is_ok() {
                 printed = now;
             }
         })
         .await?;
-    printed.map(|()| report)
+    printed?;
+    Ok(Ended::from(&report))
 }
 
-fn print_pass(pass: &MirrorPass, json: bool) -> Printed {
+/// Prints the report of a pass, or the reason why there is none.
+pub fn print_pass(pass: &MirrorPass, json: bool) -> Printed {
     match &pass.result {
         Ok(report) => print(report, json),
         Err(error) => {

@@ -57,7 +57,7 @@ pub fn report(context: &Context, args: &Report) -> Outcome {
     for broken in report.broken_links() {
         tracing::error!("{broken}");
     }
-    Ok(if report.broken_links().is_empty() { Exit::Done } else { Exit::NotVerified })
+    Ok(report.exit())
 }
 
 /// Writes the requested report files, of a given drill or of the newest.

@@ -110,7 +110,7 @@ pub enum ExtrasChoice {
 fn rename(text: &str) -> Result<Rename, String> {
     match text.split_once('=') {
         Some((from, to)) if !from.is_empty() && !to.is_empty() => {
-            Ok(Rename { from: from.to_owned(), to: to.to_owned() })
+            Ok(Rename::new(from.to_owned(), to.to_owned()))
         }
         _ => Err("write OLD=NEW".to_owned()),
     }
@@ -171,19 +171,19 @@ async fn source(context: &Context, args: Restore) -> Outcome {
 
 impl Restore {
     fn options(self) -> site::Restore {
-        let request = RestoreRequest {
-            to: if self.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(self.to) },
-            only: self.only,
-            rename: self.rename,
-            existing: match self.existing {
+        let to =
+            if self.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(self.to) };
+        let request = RestoreRequest::whole(to)
+            .with_only(self.only)
+            .with_rename(self.rename)
+            .with_existing(match self.existing {
                 ExistingChoice::Replace => Existing::Replace,
                 ExistingChoice::Merge => Existing::Merge,
-            },
-            extras: match self.extras {
+            })
+            .with_extras(match self.extras {
                 ExtrasChoice::Keep => Extras::Keep,
                 ExtrasChoice::Remove => Extras::Remove,
-            },
-        };
+            });
         let mut options = site::Restore::latest(self.source, request);
         (options.point, options.allow_incomplete) = (self.point, self.allow_incomplete);
         (options.file, options.moment) = (self.from, self.to_time);
@@ -214,10 +214,10 @@ async fn files(context: &Context, args: Restore) -> Outcome {
         .await;
     let report = asking.given(done)?;
     print_files(&report, context.global.json)?;
-    Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Partial })
+    Ok(report.exit())
 }
 
-fn print_plan(PlannedRestore { plan, point }: PlannedRestore<'_>, json: bool) -> Printed {
+fn print_plan(PlannedRestore { plan, point, .. }: PlannedRestore<'_>, json: bool) -> Printed {
     if json {
         let mut value = serde_json::to_value(plan)?;
         value["message_type"] = "plan".into();

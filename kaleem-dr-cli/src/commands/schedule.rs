@@ -8,8 +8,8 @@ use kaleem_dr_core::{
     ground::Exit,
     jiff::Timestamp,
     operate::schedule::{
-        InstallReport, Installed, Plan, PlannedFile, RemoveReport, Style, carry_out, install, list,
-        planned_files, remove, systemd_runs,
+        InstallReport, Installed, Plan, PlannedFile, RemoveReport, Style, install, list,
+        planned_files, remove,
     },
 };
 use serde_json::json;
@@ -69,18 +69,12 @@ pub async fn schedule(context: &Context, command: &ScheduleCommand) -> Outcome {
         ScheduleCommand::Install { cron, root, dry_run } => {
             let plan = plan(&*context.load()?, root)?;
             let report = install(&plan, style(*cron), root, *dry_run)?;
-            let run = !dry_run && systemd_runs(root);
-            if run {
-                carry_out(&report.commands).await?;
-            }
+            let run = report.activate(root).await?;
             print_installed(&report, run, json)?;
         }
         ScheduleCommand::Remove { root, dry_run } => {
             let report = remove(root, *dry_run)?;
-            let run = !dry_run && systemd_runs(root);
-            if run {
-                carry_out(&report.commands).await?;
-            }
+            let run = report.activate(root).await?;
             print_removed(&report, run, json)?;
         }
         ScheduleCommand::List { root } => print_list(&list(root, Timestamp::now())?, json)?,
@@ -93,7 +87,7 @@ fn style(cron: bool) -> Style {
 }
 
 /// The jobs of a config, run by this program.
-pub fn plan(site: &Site, root: &Path) -> Result<Plan, Failure> {
+fn plan(site: &Site, root: &Path) -> Result<Plan, Failure> {
     Ok(site.schedule_plan(std::env::current_exe()?, root)?)
 }
 

@@ -1,13 +1,10 @@
 //! `status`.
 
 use clap::Args;
-use kaleem_dr_core::{
-    ground::Exit,
-    operate::{
-        job::{Freshness, HostStatus, SourceStatus},
-        report::duration,
-        tripwire::{Alarm, RecordedAlarm},
-    },
+use kaleem_dr_core::operate::{
+    job::{Freshness, HostStatus, SourceStatus},
+    report::duration,
+    tripwire::{Alarm, RecordedAlarm},
 };
 use serde_json::Value;
 
@@ -38,7 +35,7 @@ async fn sources(context: &Context) -> Outcome {
     if !context.global.json {
         print_recorded(&status.recorded, &status.alarms)?;
     }
-    Ok(if status.is_broken() { Exit::Stale } else { Exit::Done })
+    Ok(status.exit())
 }
 
 /// Prints a row for each host and source.
@@ -48,7 +45,7 @@ async fn hosts(context: &Context) -> Outcome {
     if !context.global.json {
         print_recorded(&status.recorded, &[])?;
     }
-    Ok(if status.is_broken() { Exit::Stale } else { Exit::Done })
+    Ok(status.exit())
 }
 
 fn print_sources(

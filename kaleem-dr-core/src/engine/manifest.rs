@@ -19,6 +19,7 @@ pub const MANIFEST_FORMAT: u32 = 1;
 
 /// The description inside a snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+#[non_exhaustive]
 pub struct Manifest {
     /// Version of this format, [`MANIFEST_FORMAT`].
     pub format: u32,
@@ -32,7 +33,7 @@ pub struct Manifest {
     pub host: String,
     /// Program and version that wrote the manifest.
     pub tool: String,
-    /// Start of the capture.
+    /// Start of the capture, by its host's clock.
     pub started: Timestamp,
     /// Time at which its last artifact ended.
     pub finished: Timestamp,
@@ -59,6 +60,7 @@ pub struct Manifest {
 
 /// Product and version of a captured server.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerInfo {
     /// Product name, such as `MongoDB`.
     pub product: String,
@@ -66,16 +68,38 @@ pub struct ServerInfo {
     pub version: String,
 }
 
+impl ServerInfo {
+    /// A product and its version.
+    pub fn new(product: impl Into<String>, version: impl Into<String>) -> Self {
+        Self { product: product.into(), version: version.into() }
+    }
+}
+
 /// The consistency of a snapshot's artifacts: the extent to which they belong to one moment, and that moment.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Consistency {
-    /// The consistency grade reached.
+    /// The best grade that holds for all artifacts.
     pub grade: ConsistencyGrade,
     /// Time that the data represent: the time of a point-in-time read, otherwise the start of the capture.
     pub at: Timestamp,
     /// The reason why the grade is not better, or how it was reached, as one sentence for the operator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+impl Consistency {
+    /// A grade, and the time that the data represent; without a note.
+    #[must_use]
+    pub fn new(grade: ConsistencyGrade, at: Timestamp) -> Self {
+        Self { grade, at, note: None }
+    }
+
+    /// Adds the reason for the grade, as one sentence for the operator.
+    #[must_use]
+    pub fn because(self, note: impl Into<String>) -> Self {
+        Self { note: Some(note.into()), ..self }
+    }
 }
 
 /// The grades of consistency, best first.
@@ -92,6 +116,7 @@ pub enum ConsistencyGrade {
 
 /// One artifact of a snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ArtifactRecord {
     /// Path in the snapshot, such as `/mongo/kaleem/users.bson`.
     pub path: String,
@@ -107,12 +132,38 @@ pub struct ArtifactRecord {
     pub content_digest: Option<String>,
 }
 
-/// Totals of captured trees.
+impl ArtifactRecord {
+    /// A record of a stream whose items were not counted. `sha256` has 64 hex digits.
+    pub fn new(path: impl Into<String>, size_bytes: u64, sha256: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            size_bytes,
+            sha256: sha256.into(),
+            items: None,
+            content_digest: None,
+        }
+    }
+
+    /// Sets the number of items, if the source counts them.
+    #[must_use]
+    pub fn with_items(self, items: impl Into<Option<u64>>) -> Self {
+        Self { items: items.into(), ..self }
+    }
+
+    /// Adds the number of items and their digest ([`MultisetDigest`](crate::ground::digest::MultisetDigest)).
+    #[must_use]
+    pub fn with_content(self, items: u64, digest: impl Into<String>) -> Self {
+        Self { items: Some(items), content_digest: Some(digest.into()), ..self }
+    }
+}
+
+/// Counts of everything in captured file trees.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TreeTotals {
-    /// Number of regular files.
+    /// Number of regular files; each name of a hard-linked file counts.
     pub files: u64,
-    /// Number of directories.
+    /// Number of directories at any depth.
     pub directories: u64,
     /// Number of links, pipes, sockets and devices.
     pub others: u64,
@@ -122,11 +173,19 @@ pub struct TreeTotals {
 
 /// A part that a capture had to leave out.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Incomplete {
     /// The missing part: a path, decoded with replacement characters if it is not UTF-8.
     pub what: String,
-    /// The reason.
+    /// The reason why it was left out, as text.
     pub why: String,
+}
+
+impl Incomplete {
+    /// A missing part, and the reason.
+    pub fn new(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { what: what.into(), why: why.into() }
+    }
 }
 
 impl Manifest {

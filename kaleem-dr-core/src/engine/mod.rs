@@ -3,6 +3,7 @@
 
 pub mod artifact;
 pub mod change_log;
+#[cfg(feature = "ledger")]
 pub mod ledger;
 pub mod manifest;
 pub mod replicate;

@@ -40,6 +40,7 @@ pub trait Source: Send + Sync {
 
 /// The result of a probe.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Probe {
     /// Product and version of the server.
     pub server: Option<ServerInfo>,
@@ -47,4 +48,12 @@ pub struct Probe {
     pub size_bytes: Option<u64>,
     /// Warnings to consider before relying on this source, as one sentence each.
     pub warnings: Vec<String>,
+}
+
+impl Probe {
+    /// The result of a probe. `size_bytes` is the size of the data that a capture would read, if the server reports it.
+    #[must_use]
+    pub fn new(server: Option<ServerInfo>, size_bytes: Option<u64>, warnings: Vec<String>) -> Self {
+        Self { server, size_bytes, warnings }
+    }
 }

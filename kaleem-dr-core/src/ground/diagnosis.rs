@@ -11,12 +11,13 @@ pub use super::severity::Severity;
 /// Difference above which clocks break signatures and the order of snapshots.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// One observation of `doctor`.
+/// One observation of `doctor`: where, why, and the fix.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Diagnosis {
     /// The kind of observation, in kebab case. It does not change between versions.
     pub id: &'static str,
-    /// Its severity.
+    /// Its severity; an `Error` makes `doctor` exit with 1.
     pub severity: Severity,
     /// The observation and its place.
     pub what: String,
@@ -56,13 +57,13 @@ impl Diagnosis {
         Self::new(Severity::Warning, Self::UNSEEN, format!("{what} could not be looked at: {why}"))
     }
 
-    /// Adds the cause.
+    /// Adds the cause or the consequence, as one sentence.
     #[must_use]
     pub fn because(self, cause: impl Into<String>) -> Self {
         Self { cause: Some(cause.into()), ..self }
     }
 
-    /// Adds the fix.
+    /// Adds the command or the edit that fixes it.
     #[must_use]
     pub fn fix(self, fix: impl Into<String>) -> Self {
         Self { fix: Some(fix.into()), ..self }

@@ -61,7 +61,7 @@ impl MultisetDigest {
         self.items += other.items;
     }
 
-    /// Number of items added.
+    /// Number of items added so far, duplicates included.
     #[must_use]
     pub fn items(&self) -> u64 {
         self.items

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Exit {
-    /// Everything succeeded.
+    /// Everything that was requested succeeded (0).
     Done,
     /// The command failed; other statuses are more specific.
     Failed,
@@ -31,7 +31,7 @@ pub enum Exit {
     WrongPassword,
     /// A temporary failure: the same command may succeed later.
     Temporary,
-    /// The operator cancelled.
+    /// The operator cancelled, or a signal arrived (130).
     Cancelled,
 }
 

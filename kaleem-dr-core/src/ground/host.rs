@@ -45,7 +45,7 @@ impl HostName {
         Self(name())
     }
 
-    /// The name as text.
+    /// The name as text, unchanged from the config or the machine.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -96,9 +96,9 @@ pub struct InvalidHostName(String);
 /// The hosts to whose snapshots a command applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostScope {
-    /// Snapshots of one host.
+    /// Snapshots of one host, by its exact name.
     One(HostName),
-    /// Snapshots of every host.
+    /// Snapshots of every host in the repository.
     Any,
 }
 
@@ -138,6 +138,7 @@ impl From<HostName> for HostScope {
 
 /// The host of this installation, and the hosts to whose snapshots a command applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Identity {
     /// The host under whose name this installation saves.
     pub host: HostName,

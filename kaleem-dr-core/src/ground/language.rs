@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
-    /// English.
+    /// English, written left to right.
     #[default]
     En,
     /// Arabic, written from right to left.
@@ -47,7 +47,7 @@ impl FromStr for Language {
     }
 }
 
-/// An unsupported language.
+/// A language code that is neither `en` nor `ar`.
 #[derive(Debug, thiserror::Error)]
 #[error("reports are not available in `{0}`; use en or ar")]
 pub struct UnknownLanguage(String);

@@ -3,11 +3,23 @@
 mod artifact_path;
 pub mod diagnosis;
 pub mod digest;
+#[cfg_attr(
+    not(feature = "operate"),
+    expect(dead_code, reason = "an installation uses more of it than the engine")
+)]
 pub(crate) mod durable_file;
 mod error_chain;
 pub mod exit;
+#[cfg_attr(
+    not(feature = "operate"),
+    expect(dead_code, reason = "an installation uses more of it than the engine")
+)]
 pub(crate) mod failpoint;
 pub mod finding;
+#[cfg_attr(
+    not(feature = "operate"),
+    expect(dead_code, reason = "an installation uses more of it than the engine")
+)]
 pub(crate) mod flock;
 pub mod gzip;
 pub mod host;
@@ -16,6 +28,7 @@ pub mod progress;
 mod proof_level;
 mod run_id;
 mod severity;
+mod snapshot_id;
 mod source_error;
 mod source_name;
 pub mod stopwatch;
@@ -26,6 +39,7 @@ pub use self::{
     exit::Exit,
     proof_level::{ProofLevel, UnknownLevel},
     run_id::{InvalidRunId, RunId},
+    snapshot_id::{InvalidSnapshotId, SnapshotId},
     source_error::SourceError,
     source_name::{InvalidSourceName, SourceName},
 };

@@ -5,7 +5,7 @@ use std::{fmt::Debug, sync::Arc};
 /// The unit of a stage's counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Bytes processed.
+    /// Bytes processed, shown with binary units.
     Bytes,
     /// Number of items: objects, documents, files.
     Items,
@@ -23,7 +23,7 @@ pub trait StageProgress: Debug + Send + Sync + 'static {
     fn advance(&self, by: u64);
     /// Corrects the total, in the stage's unit.
     fn set_total(&self, total: u64);
-    /// Ends the stage.
+    /// Ends the stage, as dropping it does.
     fn finish(&self);
 }
 

@@ -22,7 +22,7 @@ pub enum ProofLevel {
 }
 
 impl ProofLevel {
-    /// All levels, lowest first.
+    /// All levels, in ascending order of what they prove.
     pub const ALL: [Self; 4] = [Self::Stored, Self::Readable, Self::Parsed, Self::Restored];
 
     /// The name in options, config and JSON.

@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Checked, without a problem.
+    /// Examined, and found without a problem.
     Ok,
     /// Worth knowing, but not a problem.
     Information,
@@ -17,7 +17,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The name in JSON.
+    /// The name in JSON: `ok`, `information`, `warning` or `error`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

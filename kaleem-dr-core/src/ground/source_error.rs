@@ -68,7 +68,7 @@ pub enum SourceError {
     /// The repository stopped accepting data; its own error gives the reason.
     #[error("the repository stopped taking data")]
     Aborted,
-    /// The operator cancelled.
+    /// The operator cancelled before the source was done.
     #[error("cancelled")]
     Cancelled,
     /// The recovery point could not be read.

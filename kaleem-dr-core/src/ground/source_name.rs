@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub struct SourceName(#[schemars(regex(pattern = r"^[a-z][a-z0-9_-]{0,63}$"))] String);
 
 impl SourceName {
-    /// The name as text.
+    /// The name as text, as in the config.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

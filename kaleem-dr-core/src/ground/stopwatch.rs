@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::ground::progress::{ProgressSink, StageProgress, Unit};
 
-/// A finished stage.
+/// A stage that has ended, with its duration and amount.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Stage {
     /// The work of the stage: `verifying objects`.
     pub name: String,
     /// Start, in seconds after the stopwatch was started.
     pub began_seconds: f64,
-    /// Duration.
+    /// Duration of the stage, in seconds.
     pub seconds: f64,
     /// Processed data, in bytes; 0 if it counts items.
     pub bytes: u64,

@@ -29,11 +29,9 @@ pub(crate) struct History(Ledger);
 /// Identifies a pass of a mirror.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pass<'a> {
-    /// Location of the repository.
+    pub(crate) run: RunId,
     pub(crate) from: &'a str,
-    /// Location of the mirror.
     pub(crate) to: &'a str,
-    /// Start of the pass.
     pub(crate) started: Timestamp,
 }
 
@@ -42,7 +40,6 @@ impl History {
         Ledger::open(state_directory).map(Self)
     }
 
-    /// The ledger, for reading.
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.0
     }
@@ -81,9 +78,9 @@ impl History {
         for source in &report.sources {
             let verification = source.verification.as_ref();
             parts.push(Part {
-                source: source.source.to_string(),
+                source: source.source.clone(),
                 repository: report.repository.clone(),
-                snapshot: verification.and_then(|found| Some(found.snapshot?.to_string())),
+                snapshot: verification.and_then(|found| found.snapshot),
                 exit: source.exit.code(),
                 finished: report.finished,
                 seconds: source.seconds,
@@ -97,7 +94,7 @@ impl History {
                 self.0.record_proof(&proof)?;
             }
         }
-        let chained = self.0.append_report(&report.run.to_string(), |previous| {
+        let chained = self.0.append_report(report.run, |previous| {
             report.previous = previous.map(str::to_owned);
             // A report has plain fields only, so serialisation cannot fail.
             serde_json::to_string(report).unwrap_or_default()
@@ -122,12 +119,12 @@ impl History {
         pass: Pass<'_>,
         result: &Result<MirrorReport, RepositoryError>,
     ) -> Result<(), LedgerError> {
-        let Pass { from, to, started } = pass;
-        let (run, exit, report) = match result {
-            Ok(report) => (report.run, report.exit, value(report)),
+        let Pass { run, from, to, started } = pass;
+        let (exit, report) = match result {
+            Ok(report) => (report.exit, value(report)),
             Err(error) => {
                 let report = json!({ "from": from, "to": to, "error": error_chain(error) });
-                (RunId::new(), error.into(), report)
+                (error.into(), report)
             }
         };
         self.replicated(run, to, started, exit, report)
@@ -136,12 +133,13 @@ impl History {
     /// Records a pass that could not begin because one of its sides could not be reached.
     pub(crate) fn pass_not_begun(
         &self,
+        run: RunId,
         to: &str,
         exit: Exit,
         why: &str,
     ) -> Result<(), LedgerError> {
         let report = json!({ "to": to, "error": why });
-        self.replicated(RunId::new(), to, Timestamp::now(), exit, report)
+        self.replicated(run, to, Timestamp::now(), exit, report)
     }
 
     fn replicated(
@@ -196,9 +194,9 @@ fn parts(report: &RunReport) -> Vec<Part> {
     let mut parts = Vec::new();
     for source in &report.sources {
         let own = Part {
-            source: source.source.to_string(),
+            source: source.source.clone(),
             repository: report.repository.clone(),
-            snapshot: source.snapshot.map(|id| id.to_string()),
+            snapshot: source.snapshot,
             exit: source.exit.code(),
             finished: report.finished,
             seconds: source.seconds,
@@ -208,7 +206,7 @@ fn parts(report: &RunReport) -> Vec<Part> {
         };
         parts.extend(source.copies.iter().map(|copy| Part {
             repository: location(&copy.repository),
-            snapshot: copy.snapshot.map(|id| id.to_string()),
+            snapshot: copy.snapshot,
             exit: if copy.error.is_none() { Exit::Done } else { Exit::Failed }.code(),
             added_bytes: copy.added_bytes,
             ..own.clone()

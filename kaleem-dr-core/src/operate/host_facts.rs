@@ -15,12 +15,13 @@ use nix::sys::statvfs::statvfs;
 
 /// Space on a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Space {
-    /// Bytes available to us.
+    /// Bytes that this user may still write.
     pub free_bytes: u64,
-    /// Total bytes.
+    /// Size of the file system, in bytes.
     pub total_bytes: u64,
-    /// Inodes available to us.
+    /// Inodes that this user may still create.
     pub free_inodes: u64,
     /// Total inodes; 0 on file systems without a fixed number.
     pub total_inodes: u64,
@@ -51,7 +52,7 @@ fn share(free: u64, total: u64) -> u64 {
 /// Facts that only a running machine knows.
 #[async_trait]
 pub trait HostFacts: Send + Sync {
-    /// The current time.
+    /// The current time, by the machine's clock.
     fn now(&self) -> Timestamp;
 
     /// The space on the file system of a path, or of its nearest existing ancestor.
@@ -129,6 +130,7 @@ fn existing(path: &Path) -> &Path {
 
 /// The machine that is examined.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Host {
     /// Root of its `/etc`, `/proc`, `/var/spool` and programs. Paths of the config are used
     /// unchanged.
@@ -137,7 +139,7 @@ pub struct Host {
     pub name: String,
     /// The user id that we run as.
     pub uid: u32,
-    /// Source of its facts.
+    /// Source of its clock, disks and names.
     pub facts: Arc<dyn HostFacts>,
 }
 

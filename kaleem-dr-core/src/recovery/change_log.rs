@@ -181,12 +181,13 @@ pub fn restorable_spans(snapshots: &[Snapshot], hosts: &HostScope) -> Vec<Restor
 }
 
 /// For each recovery point of a host that proven slices extend, the moment that they reach. `proven` are the ids of these slices.
+#[cfg(feature = "ledger")]
 pub(crate) fn reach(
     snapshots: &[Snapshot],
     host: &str,
-    proven: &BTreeSet<String>,
+    proven: &BTreeSet<SnapshotId>,
 ) -> BTreeMap<SnapshotId, Timestamp> {
-    let is_proven = |slice: &Snapshot| proven.contains(&slice.id().to_string());
+    let is_proven = |slice: &Snapshot| proven.contains(&slice.id());
     snapshots
         .iter()
         .filter(|base| base.is_ours() && base.host() == host)

@@ -5,7 +5,11 @@
 //! red, whatever else it found. The results are stored as proofs in the ledger, and as one report that contains the hash of the
 //! previous report.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -38,8 +42,9 @@ const SAMPLES: usize = 400;
 
 /// The parameters of a drill.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct DrillJob {
-    /// The drill's run id.
+    /// Id of the job; also that of its proofs and event.
     pub run: RunId,
     /// The repository to restore from.
     pub repository: Repository,
@@ -61,27 +66,51 @@ pub struct DrillJob {
     pub patience: Duration,
 }
 
+impl DrillJob {
+    /// A drill of the newest points of these sources at level restored, with scratch targets in the state directory.
+    #[must_use]
+    pub fn new(
+        repository: Repository,
+        sources: Vec<Arc<dyn Restorable>>,
+        host: HostName,
+        state_directory: &Path,
+    ) -> Self {
+        Self {
+            run: RunId::new(),
+            repository,
+            sources,
+            unavailable: Vec::new(),
+            point: PointChoice::newest(host.clone()),
+            host,
+            level: ProofLevel::Restored,
+            state_directory: state_directory.to_path_buf(),
+            scratch_directory: state_directory.to_path_buf(),
+            patience: Duration::ZERO,
+        }
+    }
+}
+
 /// The result of a drill.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DrillReport {
-    /// Version of this format.
+    /// Number of the format; it grows with each incompatible change.
     pub format: u32,
     /// Hash of the previous report in the chain; `None` for the first.
     pub previous: Option<String>,
-    /// The drill's run id.
+    /// Id of the drill's job.
     pub run: RunId,
-    /// Program and version.
+    /// Name and version of the program that ran the drill.
     pub tool: String,
     /// Host that ran the drill.
     pub host: String,
     /// Name of the repository, without credentials.
     pub repository: String,
-    /// Start of the drill.
+    /// Start of the drill, by this machine's clock.
     pub started: Timestamp,
-    /// End of the drill.
+    /// End of the drill, by this machine's clock.
     pub finished: Timestamp,
-    /// The level to prove.
+    /// The level that the drill was asked to prove.
     pub level: ProofLevel,
     /// The results of the sources, in order.
     pub sources: Vec<SourceDrill>,
@@ -95,9 +124,9 @@ pub struct DrillReport {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SourceDrill {
-    /// Name of the source.
+    /// Name of the source in the config.
     pub source: SourceName,
-    /// Kind of the source.
+    /// Kind of the source: `mongodb`, `files`, …
     pub kind: String,
     /// The verification; `None` if it could not be attempted.
     pub verification: Option<VerifyReport>,
@@ -242,7 +271,7 @@ fn forecast(
     else {
         return Ok(None);
     };
-    let mut samples = Sample::of_source(&ledger.proofs(SAMPLES)?, line.source.as_str(), repository);
+    let mut samples = Sample::of_source(&ledger.proofs(SAMPLES)?, &line.source, repository);
     samples.push(Sample { size_bytes: verification.size_bytes, seconds });
     Ok(forecast_seconds(&samples, verification.size_bytes))
 }
@@ -284,7 +313,7 @@ pub fn broken_links(chain: &[ChainedReport], start: Option<&str>) -> Vec<String>
             ));
         }
         match serde_json::from_str::<Body>(&report.body) {
-            Ok(body) if body.run != report.run => {
+            Ok(body) if body.run != report.run.to_string() => {
                 wrong.push(format!("{name} contains the report of {}", body.run));
             }
             Ok(body) if body.previous.as_deref() != before => {
@@ -308,10 +337,12 @@ mod tests {
     fn a_chain_that_was_tampered_with_is_told() {
         let home = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(home.path()).unwrap();
-        for run in ["one", "two", "three"] {
+        for name in ["one", "two", "three"] {
+            let run = RunId::new();
             ledger
                 .append_report(run, |previous| {
-                    serde_json::json!({ "run": run, "previous": previous }).to_string()
+                    serde_json::json!({ "run": run, "previous": previous, "name": name })
+                        .to_string()
                 })
                 .unwrap();
         }

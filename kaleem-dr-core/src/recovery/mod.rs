@@ -1,8 +1,10 @@
 //! The way from a source to a snapshot and back: saving, points, restores, verification, drills.
 
 pub mod change_log;
+#[cfg(feature = "ledger")]
 pub mod drill;
 pub mod extract_root;
+#[cfg(feature = "ledger")]
 pub mod objectives;
 pub mod point;
 pub mod points;

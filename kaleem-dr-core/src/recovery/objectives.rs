@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::ledger::{Ledger, LedgerError, Proof},
-    ground::{ProofLevel, SourceName},
+    ground::{ProofLevel, SnapshotId, SourceName},
 };
 
 /// Limit for the proofs to consider: years of nightly ones.
@@ -20,9 +20,10 @@ const PROOFS: usize = 20_000;
 /// Tolerance for the drift of clocks: data dated further in the future do not count as the newest.
 const DRIFT: SignedDuration = SignedDuration::from_hours(1);
 
-/// The promised limits.
+/// The limits that the config promises. The default only requires proofs at level parsed.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Objectives {
     /// Limit for the RPO, in hours. Without it, `status` only shows the RPO.
     pub rpo_hours: Option<u32>,
@@ -42,13 +43,13 @@ impl Default for Objectives {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Standing {
-    /// Name of the source.
+    /// Name of the source in the config.
     pub source: SourceName,
     /// The newest snapshot that is proven.
-    pub proven_snapshot: Option<String>,
+    pub proven_snapshot: Option<SnapshotId>,
     /// The level of that proof.
     pub proven_level: Option<ProofLevel>,
-    /// Time of that proof.
+    /// Time of the verification that proved it.
     pub proven_at: Option<Timestamp>,
     /// Time that the proven data represent, with the slices of a change log that extend them.
     pub proven_consistent_at: Option<Timestamp>,
@@ -58,28 +59,28 @@ pub struct Standing {
     pub rpo_broken: bool,
     /// Duration of the last restore, in seconds.
     pub rto_seconds: Option<f64>,
-    /// Time of that restore.
+    /// Time of the restore that was measured.
     pub rto_at: Option<Timestamp>,
     /// Expected duration of a restore at today's size, in seconds.
     pub rto_forecast_seconds: Option<f64>,
 }
 
-/// A measured restore.
+/// A measured restore into a scratch target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Sample {
-    /// Restored data, in bytes.
+    /// Size of the restored data, in bytes.
     pub size_bytes: u64,
-    /// Duration, in seconds.
+    /// Duration of the restore with its comparison, in seconds.
     pub seconds: f64,
 }
 
 impl Sample {
     /// The measured restores of a source from a repository, newest first like `proofs`.
     #[must_use]
-    pub fn of_source(proofs: &[Proof], source: &str, repository: &str) -> Vec<Self> {
+    pub fn of_source(proofs: &[Proof], source: &SourceName, repository: &str) -> Vec<Self> {
         let of = proofs.iter().filter(|proof| {
-            proof.source == source && proof.repository == repository && proof.is_good()
+            proof.source == *source && proof.repository == repository && proof.is_good()
         });
         of.filter_map(|proof| {
             Some(Self { size_bytes: proof.size_bytes, seconds: proof.restore_seconds? })
@@ -117,6 +118,7 @@ pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
 
 /// The origin of a mirror's objects.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct MirrorOf<'a> {
     /// Name of the repository that it mirrors.
     pub origin: &'a str,
@@ -124,8 +126,17 @@ pub struct MirrorOf<'a> {
     pub mirror: &'a str,
 }
 
-/// The selection of proofs.
+impl<'a> MirrorOf<'a> {
+    /// A mirror of a repository, both by their names in the ledger.
+    #[must_use]
+    pub fn new(origin: &'a str, mirror: &'a str) -> Self {
+        Self { origin, mirror }
+    }
+}
+
+/// The selection of proofs that count for a repository.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ProofsOf<'a> {
     /// Name of the repository, without credentials.
     pub repository: &'a str,
@@ -135,9 +146,17 @@ pub struct ProofsOf<'a> {
     pub host: &'a str,
     /// Ids of the snapshots that can be restored: whole ones of that host that are not dated in the future. `None` if the
     /// repository was not listed; then all snapshots in the ledger count.
-    pub restorable: Option<&'a BTreeSet<String>>,
-    /// The moment to which proven slices of a change log extend a snapshot, by snapshot id. `None`: as recorded in the ledger.
-    pub reach: Option<&'a BTreeMap<String, Timestamp>>,
+    pub restorable: Option<&'a BTreeSet<SnapshotId>>,
+    /// The moment to which proven slices of a change log extend a snapshot, by its id. `None`: as recorded in the ledger.
+    pub reach: Option<&'a BTreeMap<SnapshotId, Timestamp>>,
+}
+
+impl<'a> ProofsOf<'a> {
+    /// The proofs of a host's snapshots in a repository that is not a mirror and was not listed.
+    #[must_use]
+    pub fn new(repository: &'a str, host: &'a str) -> Self {
+        Self { repository, mirror: None, host, restorable: None, reach: None }
+    }
 }
 
 /// Returns what is proven of each source in a repository, and the duration of restores.
@@ -166,13 +185,12 @@ pub fn standings(
     let reach = of.reach.unwrap_or(&recorded);
     let limit = objectives.rpo_hours.map(|hours| SignedDuration::from_hours(i64::from(hours)));
     let standing = |(source, today): &(SourceName, Option<u64>)| {
-        let mine: Vec<&Proof> =
-            proofs.iter().filter(|proof| proof.source == source.as_str()).collect();
+        let mine: Vec<&Proof> = proofs.iter().filter(|proof| proof.source == *source).collect();
         let proven = snapshots_proven(&mine, of, &mirrored)
             .into_iter()
             .map(|proven| Proven {
                 consistent_at: reach
-                    .get(proven.snapshot)
+                    .get(&proven.snapshot)
                     .map_or(proven.consistent_at, |reached| proven.consistent_at.max(*reached)),
                 ..proven
             })
@@ -184,11 +202,11 @@ pub fn standings(
         let timed = mine.iter().find(|proof| {
             proof.repository == of.repository && proof.is_good() && proof.restore_seconds.is_some()
         });
-        let samples = Sample::of_source(&proofs, source.as_str(), of.repository);
+        let samples = Sample::of_source(&proofs, source, of.repository);
         let rpo = proven.as_ref().map(|proven| now.duration_since(proven.consistent_at));
         Standing {
             source: source.clone(),
-            proven_snapshot: proven.as_ref().map(|proven| proven.snapshot.to_owned()),
+            proven_snapshot: proven.as_ref().map(|proven| proven.snapshot),
             proven_level: proven.as_ref().and_then(|proven| proven.level),
             proven_at: proven.as_ref().map(|proven| proven.at),
             proven_consistent_at: proven.as_ref().map(|proven| proven.consistent_at),
@@ -205,8 +223,8 @@ pub fn standings(
 
 /// The proven state of one snapshot after all its verifications.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Proven<'a> {
-    snapshot: &'a str,
+pub(crate) struct Proven {
+    snapshot: SnapshotId,
     pub(crate) consistent_at: Timestamp,
     /// The highest level that still holds.
     pub(crate) level: Option<ProofLevel>,
@@ -215,24 +233,24 @@ pub(crate) struct Proven<'a> {
 }
 
 /// Goes through proofs, which are newest first, from the oldest on.
-pub(crate) fn snapshots_proven<'a>(
-    proofs: &[&'a Proof],
+pub(crate) fn snapshots_proven(
+    proofs: &[&Proof],
     of: &ProofsOf<'_>,
-    mirrored: &BTreeSet<String>,
-) -> Vec<Proven<'a>> {
-    let mut snapshots: BTreeMap<&str, Proven<'a>> = BTreeMap::new();
+    mirrored: &BTreeSet<SnapshotId>,
+) -> Vec<Proven> {
+    let mut snapshots: BTreeMap<SnapshotId, Proven> = BTreeMap::new();
     // Findings at the origin of a mirror do not count against the mirror once the mirror has been verified itself.
-    let mut seen_here: BTreeSet<&str> = BTreeSet::new();
+    let mut seen_here: BTreeSet<SnapshotId> = BTreeSet::new();
     for proof in proofs.iter().rev() {
-        let snapshot = proof.snapshot.as_str();
-        if of.restorable.is_some_and(|restorable| !restorable.contains(snapshot)) {
+        let snapshot = proof.snapshot;
+        if of.restorable.is_some_and(|restorable| !restorable.contains(&snapshot)) {
             continue;
         }
         let here = proof.repository == of.repository;
-        let inherited = of
-            .mirror
-            .is_some_and(|origin| proof.repository == origin.origin && mirrored.contains(snapshot));
-        if !here && !inherited || !here && seen_here.contains(snapshot) && !proof.is_good() {
+        let inherited = of.mirror.is_some_and(|origin| {
+            proof.repository == origin.origin && mirrored.contains(&snapshot)
+        });
+        if !here && !inherited || !here && seen_here.contains(&snapshot) && !proof.is_good() {
             continue;
         }
         if here {
@@ -268,6 +286,7 @@ pub fn rto_broken<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ground::RunId;
 
     fn sample(size_bytes: u64, seconds: f64) -> Sample {
         Sample { size_bytes, seconds }
@@ -300,11 +319,11 @@ mod tests {
         now: Timestamp,
     ) -> Proof {
         Proof {
-            run: "r".into(),
-            source: "mongo".into(),
+            run: RunId::new(),
+            source: "mongo".parse().unwrap(),
             host: "h".into(),
             repository: repository.into(),
-            snapshot: snapshot.into(),
+            snapshot: SnapshotId::of_test(snapshot),
             consistent_at: now - SignedDuration::from_hours(age_hours),
             at: now,
             wanted: ProofLevel::Parsed,
@@ -318,11 +337,19 @@ mod tests {
         ProofsOf { repository, mirror, host: "h", restorable: None, reach: None }
     }
 
-    fn proven(ledger: &Ledger, of: &ProofsOf<'_>) -> Option<String> {
+    fn id(digits: &str) -> SnapshotId {
+        SnapshotId::of_test(digits)
+    }
+
+    /// The name of a snapshot's object.
+    fn object(digits: &str) -> String {
+        format!("snapshots/{}", SnapshotId::of_test(digits))
+    }
+
+    fn proven(ledger: &Ledger, of: &ProofsOf<'_>) -> Option<SnapshotId> {
         let sources = [("mongo".parse().unwrap(), None)];
         standings(ledger, &Objectives::default(), of, &sources, Timestamp::now()).unwrap()[0]
             .proven_snapshot
-            .clone()
     }
 
     #[test]
@@ -343,8 +370,8 @@ mod tests {
         };
         let local = of("/local", None);
         assert_eq!(
-            (local[0].proven_snapshot.as_deref(), local[0].rpo_seconds),
-            (Some("bb"), Some(20 * 3600))
+            (local[0].proven_snapshot, local[0].rpo_seconds),
+            (Some(id("bb")), Some(20 * 3600))
         );
         assert!(
             !local[0].rpo_broken && local[1].rpo_broken,
@@ -352,9 +379,9 @@ mod tests {
         );
         let mirror = Some(MirrorOf { origin: "/local", mirror: "s3:b" });
         assert!(of("s3:b", mirror)[0].rpo_broken, "nothing was brought there");
-        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
+        ledger.saw("s3:b", &[object("aa")]).unwrap();
         let far = of("s3:b", mirror);
-        assert_eq!(far[0].proven_snapshot.as_deref(), Some("aa"));
+        assert_eq!(far[0].proven_snapshot, Some(id("aa")));
         assert!(far[0].rpo_broken, "50 h");
     }
 
@@ -392,16 +419,16 @@ mod tests {
         ledger.record_proof(&theirs).unwrap();
         assert_eq!(proven(&ledger, &of("/local", None)), None);
         ledger.record_proof(&proof("/local", "bb", 2, Some(ProofLevel::Parsed), now)).unwrap();
-        assert_eq!(proven(&ledger, &of("/local", None)).as_deref(), Some("bb"));
-        let gone = BTreeSet::from(["cc".to_owned()]);
+        assert_eq!(proven(&ledger, &of("/local", None)), Some(id("bb")));
+        let gone = BTreeSet::from([SnapshotId::of_test("cc")]);
         assert_eq!(
             proven(&ledger, &ProofsOf { restorable: Some(&gone), ..of("/local", None) }),
             None
         );
         ledger.record_proof(&proof("/local", "ff", -200, Some(ProofLevel::Parsed), now)).unwrap();
         assert_eq!(
-            proven(&ledger, &of("/local", None)).as_deref(),
-            Some("bb"),
+            proven(&ledger, &of("/local", None)),
+            Some(id("bb")),
             "the future is not the newest"
         );
     }
@@ -410,14 +437,14 @@ mod tests {
     fn damage_at_the_origin_says_nothing_against_a_mirror_that_was_verified_itself() {
         let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
         let ledger = Ledger::open(home.path()).unwrap();
-        ledger.saw("s3:b", &["snapshots/aa".to_owned()]).unwrap();
+        ledger.saw("s3:b", &[object("aa")]).unwrap();
         let mirror = of("s3:b", Some(MirrorOf { origin: "/local", mirror: "s3:b" }));
         ledger.record_proof(&proof("/local", "aa", 2, Some(ProofLevel::Parsed), now)).unwrap();
         ledger.record_proof(&proof("/local", "aa", 2, None, now)).unwrap();
         assert_eq!(proven(&ledger, &mirror), None, "what it inherited is taken back");
         ledger.record_proof(&proof("s3:b", "aa", 2, Some(ProofLevel::Parsed), now)).unwrap();
         ledger.record_proof(&proof("/local", "aa", 2, None, now)).unwrap();
-        assert_eq!(proven(&ledger, &mirror).as_deref(), Some("aa"));
+        assert_eq!(proven(&ledger, &mirror), Some(id("aa")));
         ledger.record_proof(&proof("s3:b", "aa", 2, None, now)).unwrap();
         assert_eq!(proven(&ledger, &mirror), None);
     }

@@ -56,8 +56,9 @@ pub enum Origin {
 
 /// A staged file as a recovery point.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct FilePoint {
-    /// Path of the file.
+    /// Path of the staged file itself.
     pub path: PathBuf,
     /// The location of each artifact's bytes, by the artifact's path.
     pub parts: BTreeMap<String, FilePart>,
@@ -65,15 +66,40 @@ pub struct FilePoint {
     pub unpacked: Option<tempfile::TempDir>,
 }
 
+impl FilePoint {
+    /// A staged file and the location of each artifact in it. `unpacked` is the directory with the parts that had to be unpacked.
+    pub fn new(
+        path: impl Into<PathBuf>,
+        parts: BTreeMap<String, FilePart>,
+        unpacked: Option<tempfile::TempDir>,
+    ) -> Self {
+        Self { path: path.into(), parts, unpacked }
+    }
+}
+
 /// A range of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FilePart {
-    /// Path of the file.
+    /// Path of the file that contains the range: the staged file, or an unpacked part.
     pub path: PathBuf,
     /// Offset of the range, in bytes.
     pub offset_bytes: u64,
     /// Length of the range, in bytes.
     pub size_bytes: u64,
+}
+
+impl FilePart {
+    /// The first `size_bytes` of a file.
+    pub fn new(path: impl Into<PathBuf>, size_bytes: u64) -> Self {
+        Self { path: path.into(), offset_bytes: 0, size_bytes }
+    }
+
+    /// The same number of bytes from an offset on.
+    #[must_use]
+    pub fn at(self, offset_bytes: u64) -> Self {
+        Self { offset_bytes, ..self }
+    }
 }
 
 impl PointReader {

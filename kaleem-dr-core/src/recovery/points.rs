@@ -19,13 +19,13 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RecoveryPoint {
-    /// Id of the run.
+    /// Id of the run that made the snapshots.
     pub run: RunId,
-    /// Host of the run.
+    /// Name of the host that the run belongs to.
     pub host: String,
     /// Time of its first snapshot.
     pub time: Timestamp,
-    /// The snapshots, by source.
+    /// The snapshot of each source that the run saved.
     pub snapshots: BTreeMap<SourceName, SnapshotId>,
     /// Sources of the config that this point lacks, or contains only in part.
     pub missing: Vec<SourceName>,
@@ -87,6 +87,7 @@ pub fn recovery_points(
 
 /// The choice of a source's point.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct PointChoice {
     /// `latest`, or the beginning of a run's or a snapshot's id. An id is searched among all hosts.
     pub wanted: String,
@@ -124,7 +125,7 @@ const LATEST: &str = "latest";
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ChosenPoint {
-    /// The selected snapshot.
+    /// The selected snapshot, of a single source.
     pub snapshot: Snapshot,
     /// Warnings, as one sentence each: a newer point that was skipped, a date in the future.
     pub notes: Vec<String>,

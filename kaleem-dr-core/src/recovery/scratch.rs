@@ -53,7 +53,7 @@ pub struct Cleared {
     pub name: String,
     /// The source that was rehearsed.
     pub source: Option<SourceName>,
-    /// The removed objects.
+    /// The removed objects, as the source names them.
     pub removed: Vec<String>,
     /// The reason why not everything could be removed; the next run tries again.
     pub error: Option<String>,

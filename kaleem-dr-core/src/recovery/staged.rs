@@ -17,7 +17,12 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     CancellationToken,
-    ground::{SourceError, durable_file::DurableFile, gzip::GzipWriter, progress::ProgressSink},
+    ground::{
+        SourceError,
+        durable_file::DurableFile,
+        gzip::GzipWriter,
+        progress::{ProgressSink, Silent},
+    },
     recovery::{point::PointReader, restore::ensure_room},
 };
 
@@ -49,6 +54,7 @@ pub trait StagedForm: Send + Sync {
 
 /// The naming scheme of a source's staged files: `<stem>-<DATE>.<suffix>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StagedName {
     /// The part before the date: `mongo`.
     pub stem: &'static str,
@@ -57,6 +63,12 @@ pub struct StagedName {
 }
 
 impl StagedName {
+    /// The scheme `<stem>-<DATE>.<suffix>`.
+    #[must_use]
+    pub const fn new(stem: &'static str, suffix: &'static str) -> Self {
+        Self { stem, suffix }
+    }
+
     /// Reports whether files with this name are compressed.
     #[must_use]
     pub fn is_gzip(&self) -> bool {
@@ -66,6 +78,7 @@ impl StagedName {
 
 /// The resources for opening a staged file.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StagedWork {
     /// Directory for unpacked data; each file gets a temporary directory of its own.
     pub scratch: PathBuf,
@@ -73,6 +86,17 @@ pub struct StagedWork {
     pub progress: Arc<dyn ProgressSink>,
     /// Cancelled when the operator cancels.
     pub cancel: CancellationToken,
+}
+
+impl StagedWork {
+    /// Work in a directory, without progress, that is never cancelled.
+    pub fn new(scratch: impl Into<PathBuf>) -> Self {
+        Self {
+            scratch: scratch.into(),
+            progress: Arc::new(Silent),
+            cancel: CancellationToken::new(),
+        }
+    }
 }
 
 /// Writes a point in a source's plain form, compressed or not, and returns the number of bytes written.
@@ -254,7 +278,7 @@ impl Write for Counted {
     }
 }
 
-/// A [`Sink`] as [`io::Write`].
+/// A [`Sink`] for blocking writers, as an [`io::Write`].
 #[derive(Debug)]
 pub struct BlockingSink {
     pieces: mpsc::Sender<Piece>,

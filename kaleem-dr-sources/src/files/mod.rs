@@ -43,6 +43,7 @@ const FOUND_IN_FLIGHT: usize = 1024;
 /// The config of a source of type `files`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct FilesConfig {
     /// Absolute paths of directories or files.
     pub paths: Vec<PathBuf>,
@@ -71,6 +72,23 @@ pub struct FilesConfig {
     /// because only kaleem-dr can have put them there.
     #[serde(default)]
     pub special_files_of_tars: bool,
+}
+
+impl FilesConfig {
+    /// These trees, with the defaults of a config file.
+    #[must_use]
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        Self {
+            paths,
+            exclude: Vec::new(),
+            exclude_if_present: Vec::new(),
+            exclude_caches: false,
+            one_file_system: false,
+            after_restore: Vec::new(),
+            hook_timeout_seconds: default_hook_timeout_seconds(),
+            special_files_of_tars: false,
+        }
+    }
 }
 
 fn default_hook_timeout_seconds() -> NonZeroU64 {
@@ -169,15 +187,11 @@ impl Source for FilesSource {
             }
         }
         warnings.extend(excludes::doubts(&self.config.exclude, &self.roots));
-        Ok(Probe { server: None, size_bytes: None, warnings })
+        Ok(Probe::new(None, None, warnings))
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        out.set_consistency(Consistency {
-            grade: ConsistencyGrade::PerFile,
-            at: out.started(),
-            note: None,
-        });
+        out.set_consistency(Consistency::new(ConsistencyGrade::PerFile, out.started()));
         let (sender, mut found) = mpsc::channel(FOUND_IN_FLIGHT);
         let excludes = (self.excludes.clone(), Excludes::unmatched(self.config.exclude.len()));
         let walk =

@@ -34,8 +34,7 @@ pub(super) async fn plan(
     point: &PointReader,
     request: RestoreRequest,
 ) -> Result<RestorePlan, SourceError> {
-    let plain =
-        RestoreRequest { only: request.only.clone(), ..RestoreRequest::whole(request.to.clone()) };
+    let plain = RestoreRequest::whole(request.to.clone()).with_only(request.only.clone());
     if request != plain {
         return Err(SourceError::Unsupported(
             "a source of type files supports --only, but not --rename, --existing or --extras"
@@ -89,7 +88,8 @@ pub(super) async fn plan(
     } else {
         RestoreTarget::Beside(Some(target.display().to_string()))
     };
-    let request = RestoreRequest { to, ..request };
+    let mut request = request;
+    request.to = to;
     Ok(RestorePlan::new(request, format!("directory {}", target.display()), actions, warnings))
 }
 
@@ -108,12 +108,7 @@ async fn counts(point: &PointReader, only: &[String]) -> Result<TreeTotals, Sour
         }
         Origin::File(file) => staged::look(&file.path, only, &point.cancellation()).await?.report,
     };
-    Ok(TreeTotals {
-        files: found.files + found.links,
-        directories: found.directories,
-        others: found.others,
-        size_bytes: found.size_bytes,
-    })
+    Ok(found.totals())
 }
 
 /// The selected paths, as far as they can be listed one by one.
@@ -185,13 +180,10 @@ async fn put_back(
                     cause,
                 })?;
             }
-            let options = UntarOptions {
-                target,
-                include: only.to_vec(),
-                in_place,
-                special_files: config.special_files_of_tars,
-                limit_bytes: None,
-            };
+            let mut options = UntarOptions::to(target);
+            options.include = only.to_vec();
+            options.in_place = in_place;
+            options.special_files = config.special_files_of_tars;
             let (path, progress, cancel) =
                 (file.path.clone(), point.progress().clone(), point.cancellation());
             let extracted =
@@ -208,17 +200,12 @@ async fn put_back(
 fn report(files: &FilesReport, meant: &TreeTotals) -> RestoreReport {
     let read_back =
         format!("{} files read back and compared with the recovery point", files.verified);
-    let (compared, differences) = compare(vec![read_back], files, meant);
-    let items = files.files + files.links;
-    let warnings = notes(files);
-    RestoreReport {
-        items,
-        size_bytes: files.size_bytes,
-        compared,
-        differences,
-        warnings,
-        ..RestoreReport::default()
-    }
+    let mut report = RestoreReport::default();
+    report.items = files.files + files.links;
+    report.size_bytes = files.size_bytes;
+    (report.compared, report.differences) = compare(vec![read_back], files, meant);
+    report.warnings = notes(files);
+    report
 }
 
 fn compare(
@@ -235,18 +222,15 @@ fn compare(
         if expected == found {
             compared.push(format!("{what}: {found}"));
         } else {
-            differences.push(Difference {
-                what: what.into(),
-                expected: expected.to_string(),
-                found: found.to_string(),
-            });
+            differences.push(Difference::new(what, expected.to_string(), found.to_string()));
         }
     }
-    differences.extend(files.problems.iter().map(|problem| Difference {
-        what: problem.path.clone(),
-        expected: "restored".into(),
-        found: problem.why.clone(),
-    }));
+    differences.extend(
+        files
+            .problems
+            .iter()
+            .map(|problem| Difference::new(problem.path.clone(), "restored", problem.why.clone())),
+    );
     differences.extend(unlisted(files));
     (compared, differences)
 }
@@ -264,7 +248,7 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
             let (checked, differences) = compare(read, &found, &manifest.tree);
             inspection.checked = checked;
             inspection.findings.extend(differences.into_iter().map(|difference| {
-                let Difference { what, expected, found } = difference;
+                let Difference { what, expected, found, .. } = difference;
                 Finding::error(format!("{what}: expected {expected}, found {found}"))
             }));
             inspection.findings.extend(
@@ -366,7 +350,7 @@ async fn control(
     let compared = compare_files(snapshot, &options, point.progress(), &point.cancellation()).await;
     let found = differences(&compared.map_err(|error| SourceError::Point(error.into()))?);
     let damage = format!("changed byte {at} of {}", file.path.display());
-    Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
+    Ok(Some(Control::new(damage, found, began.elapsed().as_secs_f64())))
 }
 
 fn is_own(path: &Path) -> bool {
@@ -374,20 +358,20 @@ fn is_own(path: &Path) -> bool {
 }
 
 fn differences(files: &FilesReport) -> Vec<Difference> {
-    let difference = |problem: &FileProblem| Difference {
-        what: problem.path.clone(),
-        expected: "as it was captured".into(),
-        found: problem.why.clone(),
+    let difference = |problem: &FileProblem| {
+        Difference::new(problem.path.clone(), "as it was captured", problem.why.clone())
     };
     files.problems.iter().map(difference).chain(unlisted(files)).collect()
 }
 
 /// Problems that the report counts without listing them.
 fn unlisted(files: &FilesReport) -> Option<Difference> {
-    (files.more_problems > 0).then(|| Difference {
-        what: format!("{} more paths", files.more_problems),
-        expected: "as they were captured".into(),
-        found: "problems like these".into(),
+    (files.more_problems > 0).then(|| {
+        Difference::new(
+            format!("{} more paths", files.more_problems),
+            "as they were captured",
+            "problems like these",
+        )
     })
 }
 

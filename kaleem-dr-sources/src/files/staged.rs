@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use kaleem_dr_core::{
     CancellationToken,
-    engine::manifest::{Consistency, ConsistencyGrade, Incomplete, Manifest, TreeTotals},
+    engine::manifest::{Consistency, ConsistencyGrade, Incomplete, Manifest},
     ground::{SourceError, host},
     recovery::{
         point::{FilePoint, Origin, PointReader},
@@ -28,7 +28,7 @@ const ROOTS: &str = "roots";
 #[async_trait]
 impl StagedForm for FilesSource {
     fn name(&self) -> StagedName {
-        StagedName { stem: "configs", suffix: "tar.gz" }
+        StagedName::new("configs", "tar.gz")
     }
 
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
@@ -54,34 +54,20 @@ impl StagedForm for FilesSource {
             .unwrap_or(started);
         let note = "read from a tar, which does not record its creation time: this is the newest modification time in it";
         let report = &found.report;
-        let manifest = Manifest {
-            host: host::name(),
-            tool: "tar".into(),
-            started,
-            finished: Timestamp::now(),
-            consistency: Consistency {
-                grade: ConsistencyGrade::PerFile,
-                at,
-                note: Some(note.into()),
-            },
-            tree: TreeTotals {
-                files: report.files + report.links,
-                directories: report.directories,
-                others: report.others,
-                size_bytes: report.size_bytes,
-            },
-            incomplete: report
-                .problems
-                .iter()
-                .map(|problem| Incomplete { what: problem.path.clone(), why: problem.why.clone() })
-                .collect(),
-            details: BTreeMap::from([(
-                ROOTS.into(),
-                json!(found.roots.iter().map(|root| root.to_string_lossy()).collect::<Vec<_>>()),
-            )]),
-            ..Manifest::of_file(self.name.as_str(), "files", at)
-        };
-        let point = FilePoint { path: file.to_path_buf(), parts: BTreeMap::new(), unpacked: None };
+        let mut manifest = Manifest::of_file(self.name.as_str(), "files", at);
+        manifest.host = host::name();
+        manifest.tool = "tar".into();
+        (manifest.started, manifest.finished) = (started, Timestamp::now());
+        manifest.consistency = Consistency::new(ConsistencyGrade::PerFile, at).because(note);
+        manifest.tree = report.totals();
+        manifest.incomplete = report
+            .problems
+            .iter()
+            .map(|problem| Incomplete::new(problem.path.clone(), problem.why.clone()))
+            .collect();
+        let roots: Vec<_> = found.roots.iter().map(|root| root.to_string_lossy()).collect();
+        manifest.details = BTreeMap::from([(ROOTS.into(), json!(roots))]);
+        let point = FilePoint::new(file.to_path_buf(), BTreeMap::new(), None);
         Ok(PointReader::of_file(manifest, point, work.progress.clone(), work.cancel.clone()))
     }
 }

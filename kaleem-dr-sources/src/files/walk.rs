@@ -194,21 +194,20 @@ impl Walk {
     fn emit(&mut self, path: &Path, kind: EntryKind, meta: &Metadata) -> Result<(), Gone> {
         let is_file = matches!(kind, EntryKind::File(_));
         let xattrs = self.xattrs(path)?;
-        let meta = EntryMeta {
-            mode: meta.mode() & 0o7777,
-            mtime: Timestamp::new(meta.mtime(), nanoseconds(meta.mtime_nsec())).ok(),
-            ctime: Timestamp::new(meta.ctime(), nanoseconds(meta.ctime_nsec())).ok(),
-            uid: Some(meta.uid()),
-            gid: Some(meta.gid()),
-            user: self.user(meta.uid()),
-            group: self.group(meta.gid()),
-            inode: meta.ino(),
-            device_id: meta.dev(),
-            size_bytes: if is_file { meta.len() } else { 0 },
-            links: if meta.is_dir() { 0 } else { meta.nlink() },
-            xattrs,
-        };
-        self.send(Found::Entry(Box::new(Entry { path: path.to_path_buf(), kind, meta })))
+        let mut entry = EntryMeta::default();
+        entry.mode = meta.mode() & 0o7777;
+        entry.mtime = Timestamp::new(meta.mtime(), nanoseconds(meta.mtime_nsec())).ok();
+        entry.ctime = Timestamp::new(meta.ctime(), nanoseconds(meta.ctime_nsec())).ok();
+        entry.uid = Some(meta.uid());
+        entry.gid = Some(meta.gid());
+        entry.user = self.user(meta.uid());
+        entry.group = self.group(meta.gid());
+        entry.inode = meta.ino();
+        entry.device_id = meta.dev();
+        entry.size_bytes = if is_file { meta.len() } else { 0 };
+        entry.links = if meta.is_dir() { 0 } else { meta.nlink() };
+        entry.xattrs = xattrs;
+        self.send(Found::Entry(Box::new(Entry::new(path, kind, entry))))
     }
 
     fn xattrs(&mut self, path: &Path) -> Result<Vec<(String, Vec<u8>)>, Gone> {

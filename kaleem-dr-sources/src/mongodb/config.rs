@@ -11,6 +11,7 @@ use super::server::DockerContainer;
 /// A server, replica set or sharded cluster, and the parts of it to capture.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct MongoConfig {
     /// The connection string: `{ env = "MONGO_URI" }`. A user with read access is enough.
     pub uri: SecretRef,
@@ -117,7 +118,7 @@ pub enum ConsistencyMode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum WriteConcern {
-    /// This many members.
+    /// This many members of the replica set confirm each write.
     Members(NonZeroU32),
     /// `majority`, or the name of a custom write concern of the replica set.
     Named(String),

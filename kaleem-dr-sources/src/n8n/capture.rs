@@ -58,17 +58,12 @@ impl N8nSource {
             database::count(&to)
         })
         .await?;
-        out.set_server(ServerInfo {
-            product: "n8n on SQLite".into(),
-            version: database::version().into(),
-        });
-        out.set_consistency(Consistency {
-            grade: ConsistencyGrade::PointInTime,
-            at,
-            note: Some(
-                "the database is a single committed state; files were read right after it".into(),
+        out.set_server(ServerInfo::new("n8n on SQLite", database::version()));
+        out.set_consistency(
+            Consistency::new(ConsistencyGrade::PointInTime, at).because(
+                "the database is a single committed state; files were read right after it",
             ),
-        });
+        );
         for expected in EXPECTED {
             if !tables.keys().any(|name| name.ends_with(expected)) {
                 out.incomplete(
@@ -193,7 +188,7 @@ fn walk(path: &Path, name: &Path, found: &mpsc::Sender<Found>) {
             "it is a socket, pipe or device, which n8n never creates",
         ));
     };
-    let entry = Entry { path: name.to_path_buf(), kind, meta: entry_meta(&meta) };
+    let entry = Entry::new(name.to_path_buf(), kind, entry_meta(&meta));
     if found.blocking_send(Found::Entry(Box::new(entry))).is_err() || !meta.is_dir() {
         return;
     }
@@ -212,16 +207,15 @@ fn entry_meta(meta: &Metadata) -> EntryMeta {
     let time = |second, nanosecond: i64| {
         Timestamp::new(second, i32::try_from(nanosecond).unwrap_or(0)).ok()
     };
-    EntryMeta {
-        mode: meta.mode() & 0o7777,
-        mtime: time(meta.mtime(), meta.mtime_nsec()),
-        ctime: time(meta.ctime(), meta.ctime_nsec()),
-        uid: Some(meta.uid()),
-        gid: Some(meta.gid()),
-        inode: meta.ino(),
-        device_id: meta.dev(),
-        size_bytes: if meta.is_file() { meta.len() } else { 0 },
-        links: if meta.is_dir() { 0 } else { meta.nlink() },
-        ..EntryMeta::default()
-    }
+    let mut entry = EntryMeta::default();
+    entry.mode = meta.mode() & 0o7777;
+    entry.mtime = time(meta.mtime(), meta.mtime_nsec());
+    entry.ctime = time(meta.ctime(), meta.ctime_nsec());
+    entry.uid = Some(meta.uid());
+    entry.gid = Some(meta.gid());
+    entry.inode = meta.ino();
+    entry.device_id = meta.dev();
+    entry.size_bytes = if meta.is_file() { meta.len() } else { 0 };
+    entry.links = if meta.is_dir() { 0 } else { meta.nlink() };
+    entry
 }

@@ -110,5 +110,5 @@ pub(super) fn artifact_differences(
 }
 
 fn difference(what: &str, expected: &str, found: &str) -> Difference {
-    Difference { what: what.into(), expected: expected.into(), found: found.into() }
+    Difference::new(what, expected, found)
 }

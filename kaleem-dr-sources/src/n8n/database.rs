@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Limit for the number of violations listed one by one.
 const VIOLATIONS_LISTED: usize = 10;
 
-/// SQLite's version.
+/// Version of the SQLite library that is compiled in.
 #[must_use]
 pub fn version() -> &'static str {
     rusqlite::version()

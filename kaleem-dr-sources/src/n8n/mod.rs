@@ -55,6 +55,7 @@ const KEY_FILE_LIMIT_BYTES: u64 = 1 << 20;
 /// An n8n with its data in SQLite.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct N8nConfig {
     /// n8n's own directory, such as `/home/node/.n8n`, or the path of that volume on the host.
     pub directory: PathBuf,
@@ -70,6 +71,18 @@ pub struct N8nConfig {
     pub scratch_directory: PathBuf,
 }
 
+impl N8nConfig {
+    /// n8n's directory, with the defaults of a config file.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            encryption_key: None,
+            binary_data: None,
+            scratch_directory: scratch_directory(),
+        }
+    }
+}
+
 fn scratch_directory() -> PathBuf {
     "/var/tmp".into()
 }
@@ -78,7 +91,7 @@ fn scratch_directory() -> PathBuf {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum N8nConfigError {
-    /// A path is relative.
+    /// A path of the config is relative; it must be absolute.
     #[error("`{key}`: {} must be an absolute path", path.display())]
     Relative {
         /// Name of the config key.
@@ -213,9 +226,8 @@ impl Source for N8nSource {
             .len();
         let key_file = tokio::fs::read(self.config.directory.join(KEY_FILE)).await.ok();
         let warnings = self.key_problem(key_file.as_deref()).into_iter().collect();
-        let server =
-            ServerInfo { product: "n8n on SQLite".into(), version: database::version().into() };
-        Ok(Probe { server: Some(server), size_bytes: Some(length), warnings })
+        let server = ServerInfo::new("n8n on SQLite", database::version());
+        Ok(Probe::new(Some(server), Some(length), warnings))
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {

@@ -69,21 +69,17 @@ impl N8nSource {
                 let path =
                     target.join(artifact.path.trim_start_matches(ROOT).trim_start_matches('/'));
                 let change = if path.exists() { Change::Overwrite } else { Change::Create };
-                PlannedAction {
-                    size_bytes: Some(artifact.size_bytes),
-                    ..PlannedAction::new(change, path.display().to_string())
-                }
+                PlannedAction::new(change, path.display().to_string())
+                    .with_size(artifact.size_bytes)
             })
             .collect();
         let tree = &manifest.tree;
         if tree.files > 0 {
             let change = if in_place { Change::Overwrite } else { Change::Create };
             let what = format!("files of {}", TREES.join(", "));
-            actions.push(PlannedAction {
-                items: Some(tree.files),
-                size_bytes: Some(tree.size_bytes),
-                ..PlannedAction::new(change, what)
-            });
+            actions.push(
+                PlannedAction::new(change, what).with_items(tree.files).with_size(tree.size_bytes),
+            );
         }
         if in_place {
             actions.push(PlannedAction::new(
@@ -249,11 +245,11 @@ async fn control(base: PathBuf, manifest: Manifest) -> Result<Control, SourceErr
     let (began, database) = (Instant::now(), base.join(DATABASE));
     let at = turn_a_byte(&database).map_err(path_error(&database, "damage"))?;
     let found = compare(base, manifest).await?.differences;
-    Ok(Control {
-        damage: format!("changed byte {at} of {DATABASE}"),
+    Ok(Control::new(
+        format!("changed byte {at} of {DATABASE}"),
         found,
-        seconds: began.elapsed().as_secs_f64(),
-    })
+        began.elapsed().as_secs_f64(),
+    ))
 }
 
 fn is_occupied(target: &Path) -> Result<bool, SourceError> {

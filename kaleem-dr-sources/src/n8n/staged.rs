@@ -35,7 +35,7 @@ const DEPTH_LIMIT: usize = 10;
 #[async_trait]
 impl StagedForm for N8nSource {
     fn name(&self) -> StagedName {
-        StagedName { stem: "n8n-sqlite", suffix: "tar.gz" }
+        StagedName::new("n8n-sqlite", "tar.gz")
     }
 
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
@@ -66,7 +66,7 @@ impl StagedForm for N8nSource {
             describe(&base, name)
         })
         .await?;
-        let point = FilePoint { path: file.to_path_buf(), parts, unpacked: Some(scratch) };
+        let point = FilePoint::new(file.to_path_buf(), parts, Some(scratch));
         Ok(PointReader::of_file(manifest, point, work.progress.clone(), work.cancel.clone()))
     }
 }
@@ -80,13 +80,7 @@ pub(super) fn unpack(
     cancel: &CancellationToken,
 ) -> Result<PathBuf, SourceError> {
     let damaged = |why: String| SourceError::Damaged { path: file.to_path_buf(), why };
-    let options = UntarOptions {
-        target: into.to_path_buf(),
-        include: Vec::new(),
-        in_place: false,
-        special_files: false,
-        limit_bytes: None,
-    };
+    let options = UntarOptions::to(into.to_path_buf());
     let report = extract(file, &options, progress, cancel).map_err(|error| match error {
         UntarError::Damaged(why) => damaged(why),
         UntarError::Cancelled => SourceError::Cancelled,
@@ -145,21 +139,12 @@ fn describe(
     for file in [KEY_FILE, DATABASE] {
         let path = base.join(file);
         if !path.is_file() {
-            incomplete.push(Incomplete {
-                what: file.into(),
-                why: "the file with the key is not in the tar".into(),
-            });
+            incomplete.push(Incomplete::new(file, "the file with the key is not in the tar"));
             continue;
         }
         let (size_bytes, sha256) = digest(&path)?;
-        artifacts.push(ArtifactRecord {
-            path: in_root(file),
-            size_bytes,
-            sha256,
-            items: None,
-            content_digest: None,
-        });
-        parts.insert(in_root(file), FilePart { path, offset_bytes: 0, size_bytes });
+        artifacts.push(ArtifactRecord::new(in_root(file), size_bytes, sha256));
+        parts.insert(in_root(file), FilePart::new(path, size_bytes));
     }
     let modified = fs::metadata(base.join(DATABASE)).and_then(|meta| meta.modified()).ok();
     let at = modified.and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(now);
@@ -168,22 +153,17 @@ fn describe(
         Ok(tables) => BTreeMap::from([(TABLES.to_owned(), json!(tables))]),
         Err(_) => BTreeMap::new(),
     };
-    let manifest = Manifest {
-        host: host::name(),
-        tool: "tar".into(),
-        started: now,
-        finished: Timestamp::now(),
-        consistency: Consistency {
-            grade: ConsistencyGrade::PerFile,
-            at,
-            note: Some("read from a tar, which does not record how it was made".into()),
-        },
-        artifacts,
-        tree: trees(base)?,
-        incomplete,
-        details,
-        ..Manifest::of_file(name, "n8n", at)
-    };
+    let mut manifest = Manifest::of_file(name, "n8n", at);
+    manifest.host = host::name();
+    manifest.tool = "tar".into();
+    manifest.started = now;
+    manifest.finished = Timestamp::now();
+    manifest.consistency = Consistency::new(ConsistencyGrade::PerFile, at)
+        .because("read from a tar, which does not record how it was made");
+    manifest.artifacts = artifacts;
+    manifest.tree = trees(base)?;
+    manifest.incomplete = incomplete;
+    manifest.details = details;
     Ok((manifest, parts))
 }
 

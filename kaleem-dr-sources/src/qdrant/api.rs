@@ -18,9 +18,9 @@ use super::{
 /// An alias and its collection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Alias {
-    /// Name of the alias.
+    /// Name of the alias, which clients use like a collection's.
     pub alias_name: String,
-    /// Name of the collection.
+    /// Name of the collection that it refers to.
     pub collection_name: String,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct LiveCollection {
 /// A shard of a collection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shard {
-    /// Id of the shard.
+    /// Id of the shard within its collection.
     pub shard_id: u32,
     /// Its shard key, a string or a number; `None` unless the collection is sharded by key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ impl QdrantClient {
         }
         let root: Root =
             self.call(Method::GET, "", None, "return its version").await?.document()?;
-        Ok(ServerInfo { product: "Qdrant".into(), version: root.version })
+        Ok(ServerInfo::new("Qdrant", root.version))
     }
 
     /// Number of peers in the cluster; `None` if the server is not clustered.
@@ -177,7 +177,6 @@ impl QdrantClient {
         self.call(Method::POST, &path, Some(&body), &read_points(name)).await?.body()
     }
 
-    /// Deletes one point.
     pub(super) async fn delete_point(&self, name: &str, id: &Value) -> Result<(), SourceError> {
         let path = format!("{}/points/delete?wait=true", collection(name));
         let body = json!({ "points": [id] });
@@ -310,7 +309,6 @@ impl QdrantClient {
         }
     }
 
-    /// Creates an empty collection.
     pub(super) async fn create_collection(
         &self,
         name: &str,

@@ -34,7 +34,6 @@ const APART: Duration = Duration::from_secs(2);
 /// Number of attempts to resume a download that makes no progress.
 const RESUMPTIONS: u32 = 3;
 
-/// The collections to capture.
 #[derive(Clone, Debug)]
 pub(super) struct Selection {
     pub(super) wanted: Option<GlobSet>,
@@ -52,7 +51,6 @@ impl Selection {
 /// that there is one at a time.
 pub(super) type Pace = Mutex<HashMap<String, Instant>>;
 
-/// A capture in progress.
 pub(super) struct Snapshots<'a> {
     client: &'a QdrantClient,
     pace: &'a Pace,
@@ -110,11 +108,10 @@ impl<'a> Snapshots<'a> {
         collections.retain(|name| selection.takes(name));
         let mut aliases = self.client.aliases().await?;
         aliases.retain(|alias| collections.contains(&alias.collection_name));
-        out.set_consistency(Consistency {
-            grade: ConsistencyGrade::PerCollection,
-            at: out.started(),
-            note: Some("Qdrant takes the snapshots of the collections one after another".into()),
-        });
+        out.set_consistency(
+            Consistency::new(ConsistencyGrade::PerCollection, out.started())
+                .because("Qdrant takes the snapshots of the collections one after another"),
+        );
         let path = aliases_path();
         let document = serde_json::to_vec_pretty(&json!({ "aliases": aliases }))
             .map_err(|e| SourceError::artifact(&path, e))?;

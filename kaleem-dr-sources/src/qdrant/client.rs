@@ -1,37 +1,31 @@
 //! Requests to one Qdrant server: address, API key, time-outs, and interpretation of replies.
 //!
-//! Redirects are not followed (they would send the key elsewhere), errors name the server by host
-//! and port only, and the process's proxy variables are ignored. The calls themselves are in
-//! [`super::api`].
+//! The calls themselves are in [`super::api`].
 
-use std::{fmt, fs, time::Duration};
+use std::{fmt, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kaleem_dr_core::{
     ground::{Cause, SourceError},
     operate::config::secret::{ExposeSecret as _, SecretString},
 };
 use reqwest::{
-    Certificate, Client, Method, RequestBuilder, Response, StatusCode, Url,
-    header::{DATE, HeaderMap, HeaderValue},
-    redirect::Policy,
+    Method, RequestBuilder, Response, StatusCode,
+    header::{HeaderMap, HeaderValue},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::config::{QdrantConfig, QdrantConfigError};
+use crate::http_api::{self, BodyError, HttpApi, read};
 
 /// Limit for a reply kept in memory, in bytes. Points are read in pages of a few MiB; only a single
 /// huge point can be longer.
-const ANSWER_LIMIT_BYTES: usize = 256 << 20;
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
 
 /// A server, with the API key for it.
 pub struct QdrantClient {
-    http: Client,
-    base: Url,
-    server: String,
+    api: HttpApi,
     has_key: bool,
     timeout: Duration,
     snapshot_timeout: Duration,
@@ -39,7 +33,7 @@ pub struct QdrantClient {
 
 impl fmt::Debug for QdrantClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QdrantClient").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("QdrantClient").field("server", &self.api.server()).finish_non_exhaustive()
     }
 }
 
@@ -52,22 +46,6 @@ impl QdrantClient {
         config: &QdrantConfig,
         api_key: Option<&SecretString>,
     ) -> Result<Self, QdrantConfigError> {
-        let mut base: Url =
-            config.url.parse().map_err(|error| QdrantConfigError::Url(format!("{error}")))?;
-        if !base.username().is_empty() || base.password().is_some() || base.query().is_some() {
-            return Err(QdrantConfigError::CredentialsInUrl);
-        }
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(QdrantConfigError::Url(format!("it begins with `{}:`", base.scheme())));
-        }
-        let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) else {
-            return Err(QdrantConfigError::Url("it has no host".into()));
-        };
-        let server = format!("{host}:{port}");
-        // `Url::join` replaces everything after the last slash, which would drop a proxy's prefix.
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
         let mut headers = HeaderMap::new();
         if let Some(key) = api_key {
             let mut key = HeaderValue::from_str(key.expose_secret())
@@ -75,22 +53,12 @@ impl QdrantClient {
             key.set_sensitive(true);
             headers.insert("api-key", key);
         }
-        let mut http = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(Policy::none())
-            .no_proxy()
-            .default_headers(headers);
-        if let Some(path) = &config.ca_file {
-            let pem = fs::read(path)
-                .map_err(|cause| QdrantConfigError::CaFile { path: path.clone(), cause })?;
-            http = http.tls_certs_merge(
-                Certificate::from_pem_bundle(&pem).map_err(QdrantConfigError::Tls)?,
-            );
+        let api = HttpApi::new(&config.url, config.ca_file.as_ref(), headers)?;
+        if api.url().contains('?') {
+            return Err(QdrantConfigError::CredentialsInUrl);
         }
         Ok(Self {
-            http: http.build().map_err(QdrantConfigError::Tls)?,
-            base,
-            server,
+            api,
             has_key: api_key.is_some(),
             timeout: Duration::from_secs(config.timeout_seconds.get()),
             snapshot_timeout: Duration::from_secs(config.snapshot_timeout_seconds.get()),
@@ -99,31 +67,25 @@ impl QdrantClient {
 
     /// The URL, without a trailing slash; it contains no credentials.
     pub(super) fn url(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+        self.api.url()
     }
 
     /// Host and port, for messages.
     #[must_use]
     pub fn server(&self) -> &str {
-        &self.server
+        self.api.server()
     }
 
     /// Reports whether the API key is sent over a network unencrypted.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
-        self.has_key && self.base.scheme() == "http" && !self.is_here()
+        self.has_key && self.api.is_plain() && !self.api.is_here()
     }
 
     /// Reports whether the server can be reached over a network and needs no API key.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        !self.has_key && !self.is_here()
-    }
-
-    fn is_here(&self) -> bool {
-        self.base
-            .host_str()
-            .is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]")
+        !self.has_key && !self.api.is_here()
     }
 
     /// The server's time from the header of a reply; `None` if the reply has none.
@@ -131,14 +93,7 @@ impl QdrantClient {
     /// # Errors
     /// [`SourceError::Unreachable`].
     pub async fn date(&self) -> Result<Option<String>, SourceError> {
-        let answer = self
-            .http
-            .get(self.base.clone())
-            .timeout(self.timeout)
-            .send()
-            .await
-            .map_err(|error| self.unreachable(error))?;
-        Ok(answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned))
+        self.api.date(Method::GET, self.timeout).await
     }
 
     /// Limit for a silence within a download.
@@ -152,13 +107,7 @@ impl QdrantClient {
         method: Method,
         path: &str,
     ) -> Result<RequestBuilder, SourceError> {
-        // The paths are ours and escaped, so joining them cannot fail; if it does, the cause is
-        // reported like any other.
-        let url = self
-            .base
-            .join(path)
-            .map_err(|error| SourceError::Unsupported(format!("{path} is not a path: {error}")))?;
-        Ok(self.http.request(method, url))
+        self.api.request(method, path)
     }
 
     /// A call that the server answers at once.
@@ -207,20 +156,17 @@ impl QdrantClient {
         request: RequestBuilder,
         action: &str,
     ) -> Result<Answer, SourceError> {
-        let mut response = request.send().await.map_err(|error| self.unreachable(error))?;
-        let mut body = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > ANSWER_LIMIT_BYTES {
-                return Err(self.failed(action, Failure::TooLong));
-            }
-        }
+        let mut response = self.api.send(request).await?;
+        let body = read(&mut response, ANSWER_LIMIT_BYTES).await.map_err(|error| match error {
+            BodyError::Broken(error) => self.unreachable(error),
+            BodyError::TooLong => self.failed(action, Failure::TooLong),
+        })?;
         self.allowed(&response, &body, action)?;
         Ok(Answer {
             status: response.status(),
-            body: body.freeze(),
+            body,
             action: action.to_owned(),
-            server: self.server.clone(),
+            server: self.api.server().to_owned(),
         })
     }
 
@@ -237,24 +183,16 @@ impl QdrantClient {
             StatusCode::FORBIDDEN => Denied::Rights { reason: reason(body) },
             _ => return Ok(()),
         };
-        Err(SourceError::Unauthorised {
-            server: self.server.clone(),
-            action: action.to_owned(),
-            cause: why.into(),
-        })
+        Err(self.api.denied(action, why))
     }
 
     pub(super) fn unreachable(&self, error: reqwest::Error) -> SourceError {
-        SourceError::Unreachable { server: self.server.clone(), cause: error.without_url().into() }
+        self.api.unreachable(error)
     }
 
     /// The error for a reply that we cannot use.
     pub(super) fn failed(&self, action: &str, why: impl Into<Cause>) -> SourceError {
-        SourceError::Server {
-            server: self.server.clone(),
-            action: action.to_owned(),
-            cause: why.into(),
-        }
+        self.api.failed(action, why)
     }
 }
 
@@ -306,11 +244,7 @@ impl Answer {
     }
 
     fn failed(&self, why: Failure) -> SourceError {
-        SourceError::Server {
-            server: self.server.clone(),
-            action: self.action.clone(),
-            cause: why.into(),
-        }
+        http_api::failed(&self.server, &self.action, why)
     }
 }
 
@@ -350,12 +284,9 @@ pub(super) fn reason(body: &[u8]) -> String {
     struct Status {
         error: String,
     }
-    let text = match serde_json::from_slice(body) {
-        Ok(Document { status: Status { error } }) => error,
-        Err(_) => String::from_utf8_lossy(body).chars().take(200).collect(),
-    };
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if text.is_empty() { "no reason given".into() } else { text }
+    let explained =
+        serde_json::from_slice(body).ok().map(|Document { status: Status { error } }| error);
+    http_api::reason(explained, body, str::to_owned)
 }
 
 #[cfg(test)]
@@ -392,17 +323,6 @@ mod tests {
         let shown =
             format!("{0} {0:?}", QdrantClient::new(&config("http://h"), Some(&key)).unwrap_err());
         assert!(!shown.contains("canary"), "{shown}");
-    }
-
-    #[test]
-    fn a_path_prefix_is_kept() {
-        let client = client("https://q.example/qdrant").unwrap();
-        assert_eq!(
-            client.base.join("collections").unwrap().as_str(),
-            "https://q.example/qdrant/collections"
-        );
-        assert_eq!(client.server(), "q.example:443");
-        assert!(!client.is_exposed());
     }
 
     #[test]

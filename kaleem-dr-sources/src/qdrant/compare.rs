@@ -61,20 +61,20 @@ impl Comparison {
         if let Points::Nothing { why, about } = points {
             let about = about
                 .map_or(String::new(), |about| format!(" (about {about} when it was captured)"));
-            self.uncompared.push(Uncompared {
-                what: format!("{} points of collection {name}{about}", self.points),
-                why: why.clone(),
-            });
+            self.uncompared.push(Uncompared::new(
+                format!("{} points of collection {name}{about}", self.points),
+                why.clone(),
+            ));
             return Ok(());
         }
         let mut differ = |what: &str, expected: String, found: String| {
             let differs = expected != found;
             if differs {
-                self.differences.push(Difference {
-                    what: format!("collection {name}: {what}"),
+                self.differences.push(Difference::new(
+                    format!("collection {name}: {what}"),
                     expected,
                     found,
-                });
+                ));
             }
             differs
         };
@@ -114,9 +114,7 @@ async fn compare_shards(
         shards.iter().map(one).collect::<Vec<_>>().join(", ")
     };
     let (expected, found) = (said(&description.shards), said(&client.shards(target).await?));
-    Ok((expected != found).then(|| Difference {
-        what: format!("collection {}: shards", description.name),
-        expected,
-        found,
+    Ok((expected != found).then(|| {
+        Difference::new(format!("collection {}: shards", description.name), expected, found)
     }))
 }

@@ -6,9 +6,12 @@ use kaleem_dr_core::operate::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::http_api::HttpApiError;
+
 /// A Qdrant server, reached through its HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct QdrantConfig {
     /// URL of the HTTP API, such as `http://127.0.0.1:6333`.
     pub url: String,
@@ -40,6 +43,23 @@ pub struct QdrantConfig {
     /// Time limit for the server to create or restore a snapshot of one collection, in seconds.
     #[serde(default = "default_snapshot_timeout_seconds")]
     pub snapshot_timeout_seconds: NonZeroU64,
+}
+
+impl QdrantConfig {
+    /// All collections of the Qdrant at `url`, without an API key, with the defaults of a config file.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            api_key: None,
+            ca_file: None,
+            collections: Vec::new(),
+            exclude_collections: Vec::new(),
+            content_digest: default_content_digest(),
+            engine: None,
+            timeout_seconds: default_timeout_seconds(),
+            snapshot_timeout_seconds: default_snapshot_timeout_seconds(),
+        }
+    }
 }
 
 fn default_content_digest() -> bool {
@@ -96,6 +116,17 @@ pub enum QdrantConfigError {
     /// TLS could not be set up with these certificates.
     #[error("cannot set up TLS")]
     Tls(#[source] reqwest::Error),
+}
+
+impl From<HttpApiError> for QdrantConfigError {
+    fn from(error: HttpApiError) -> Self {
+        match error {
+            HttpApiError::Url(why) => Self::Url(why),
+            HttpApiError::CredentialsInUrl => Self::CredentialsInUrl,
+            HttpApiError::CaFile { path, cause } => Self::CaFile { path, cause },
+            HttpApiError::Tls(error) => Self::Tls(error),
+        }
+    }
 }
 
 #[cfg(test)]

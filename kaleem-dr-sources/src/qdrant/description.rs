@@ -36,7 +36,7 @@ const SETTINGS: [&str; 7] = [
 /// The description of a collection.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Description {
-    /// Name of the collection.
+    /// Name of the collection, as in Qdrant.
     pub name: String,
     /// Version of the Qdrant server that it was captured from, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -241,11 +241,7 @@ impl Description {
             if expected != found {
                 let said =
                     |value: &Value| if value.is_null() { "none".into() } else { value.to_string() };
-                differences.push(Difference {
-                    what,
-                    expected: said(&expected),
-                    found: said(&found),
-                });
+                differences.push(Difference::new(what, said(&expected), said(&found)));
             }
         };
         for key in SETTINGS {

@@ -23,7 +23,6 @@ pub(super) struct Loader<'a> {
     point: &'a PointReader,
     /// Collections that were, or may have been, created.
     made: Vec<String>,
-    /// Warnings for the operator.
     pub(super) warnings: Vec<String>,
 }
 

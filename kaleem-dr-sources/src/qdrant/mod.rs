@@ -177,7 +177,7 @@ impl Source for QdrantSource {
                 self.client.server()
             ));
         }
-        Ok(Probe { server: Some(server), size_bytes: None, warnings })
+        Ok(Probe::new(Some(server), None, warnings))
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {

@@ -181,13 +181,7 @@ mod tests {
                 shards: Vec::new(),
                 points: Points::Count { count: 1 },
             },
-            snapshot: ArtifactRecord {
-                path: String::new(),
-                size_bytes: 0,
-                sha256: String::new(),
-                items: None,
-                content_digest: None,
-            },
+            snapshot: ArtifactRecord::new("", 0, ""),
         };
         let alias = |(alias, collection): &(&str, &str)| Alias {
             alias_name: (*alias).into(),
@@ -238,7 +232,7 @@ mod tests {
             placed(point(), &there, &RestoreTarget::Beside(None), &[]).unwrap().0[0].0,
             "docs_restored_T"
         );
-        let rename = |to: &str| [Rename { from: "docs".into(), to: to.into() }];
+        let rename = |to: &str| [Rename::new("docs", to)];
         assert_eq!(
             placed(point(), &there, &beside("new"), &rename("mine")).unwrap().0[0].0,
             "mine"
@@ -249,7 +243,7 @@ mod tests {
                 "{to:?}"
             );
         }
-        let unknown = [Rename { from: "dosc".into(), to: "x".into() }];
+        let unknown = [Rename::new("dosc", "x")];
         assert!(matches!(
             placed(point(), &there, &beside("new"), &unknown),
             Err(SourceError::Unsupported(_))

@@ -26,9 +26,9 @@ const MOST_PAGE_POINTS: u64 = 8192;
 /// The number and digest of points.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
-    /// Number of points.
+    /// Number of points in the collection.
     pub points: u64,
-    /// Their [`MultisetDigest`], in hex.
+    /// [`MultisetDigest`] of the points, 64 hex digits.
     pub digest: String,
 }
 

@@ -38,11 +38,8 @@ pub(super) async fn rehearse(
     let request = RestoreRequest::whole(RestoreTarget::Beside(Some(scratch.name.clone())));
     let restoration = Restoration::prepare(client, point, request).await?;
     let mut loader = Loader::new(client, point);
-    let mut report = RestoreReport {
-        target: restoration.target(),
-        warnings: restoration.warnings.clone(),
-        ..RestoreReport::default()
-    };
+    let mut report = RestoreReport::to(restoration.target());
+    report.warnings.clone_from(&restoration.warnings);
     for placement in &restoration.placements {
         let tried = async {
             let found = restoration.restore_one(placement, &placement.target, &mut loader).await?;
@@ -82,7 +79,7 @@ async fn control(
         Comparison::of(client, restoration.point, &placement.stored, target).await?.differences;
     let damage =
         format!("deleted one of {points} points of collection {}", placement.stored.name());
-    Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
+    Ok(Some(Control::new(damage, found, began.elapsed().as_secs_f64())))
 }
 
 /// Deletes the collections that a killed rehearsal with this name left behind.

@@ -97,9 +97,8 @@ impl<'a> Restoration<'a> {
         request.rename = placements
             .iter()
             .filter(|placement| placement.target != placement.stored.name())
-            .map(|placement| Rename {
-                from: placement.stored.name().to_owned(),
-                to: placement.target.clone(),
+            .map(|placement| {
+                Rename::new(placement.stored.name().to_owned(), placement.target.clone())
             })
             .collect();
         Ok(Self { client, point, request, placements, changes, warnings })
@@ -112,29 +111,21 @@ impl<'a> Restoration<'a> {
         let mut actions = Vec::new();
         for Placement { stored, target, then } in &self.placements {
             let name = stored.name();
-            actions.push(PlannedAction {
-                items: stored.description.points.about(),
-                size_bytes: Some(stored.snapshot.size_bytes),
-                ..PlannedAction::new(Change::Create, format!("collection {target}"))
-            });
+            actions.push(
+                PlannedAction::new(Change::Create, format!("collection {target}"))
+                    .with_items(stored.description.points.about())
+                    .with_size(stored.snapshot.size_bytes),
+            );
             match then {
                 Then::Stays => {}
                 Then::IsReached => {
-                    actions.push(PlannedAction {
-                        why: Some(
-                            "it stays unchanged; delete it when you are satisfied with the restored one"
-                                .into(),
-                        ),
-                        ..PlannedAction::new(Change::Leave, format!("collection {name}"))
-                    });
+                    actions.push(PlannedAction::new(Change::Leave, format!("collection {name}")).because("it stays unchanged; delete it when you are satisfied with the restored one"
+                                ));
                     warnings
                         .push(format!("clients that use the name {name} directly, instead of an alias, still get the old data"));
                 }
                 Then::Replaces => {
-                    actions.push(PlannedAction {
-                        why: Some(format!("it has no alias: it is deleted and recreated, once {target} is found equal")),
-                        ..PlannedAction::new(Change::Overwrite, format!("collection {name}"))
-                    });
+                    actions.push(PlannedAction::new(Change::Overwrite, format!("collection {name}")).because(format!("it has no alias: it is deleted and recreated, once {target} is found equal")));
                     warnings.push(format!("{name} is unavailable while it is recreated; an alias for it would avoid this"));
                 }
             }
@@ -147,10 +138,7 @@ impl<'a> Restoration<'a> {
                 ),
                 None => (Change::Create, format!("for collection {}", change.to)),
             };
-            PlannedAction {
-                why: Some(why),
-                ..PlannedAction::new(kind, format!("alias {}", change.alias))
-            }
+            PlannedAction::new(kind, format!("alias {}", change.alias)).because(why)
         }));
         RestorePlan::new(self.request.clone(), self.target(), actions, warnings)
     }
@@ -184,11 +172,8 @@ impl<'a> Restoration<'a> {
     }
 
     async fn carry_out(&self, loader: &mut Loader<'_>) -> Result<RestoreReport, SourceError> {
-        let mut report = RestoreReport {
-            target: self.target(),
-            warnings: self.warnings.clone(),
-            ..RestoreReport::default()
-        };
+        let mut report = RestoreReport::to(self.target());
+        report.warnings.clone_from(&self.warnings);
         let mut points = BTreeMap::new();
         for placement in &self.placements {
             let found = self.restore_one(placement, &placement.target, loader).await?;

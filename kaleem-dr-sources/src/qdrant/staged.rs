@@ -74,7 +74,7 @@ impl FullSnapshot {
 #[async_trait]
 impl StagedForm for FullSnapshot {
     fn name(&self) -> StagedName {
-        StagedName { stem: "full-snapshot", suffix: "snapshot" }
+        StagedName::new("full-snapshot", "snapshot")
     }
 
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
@@ -237,7 +237,7 @@ impl Opening {
         if !found.faults.is_empty() {
             return Err(self.damaged(found.faults.join("; ")));
         }
-        let part = FilePart { path: self.path.clone(), offset_bytes: 0, size_bytes };
+        let part = FilePart::new(self.path.clone(), size_bytes);
         let member = Member { part, sha256: reader.digest.finish(), found };
         let mapping = Mapping {
             collections_mapping: [(collection_of(&file_name), file_name.clone())].into(),
@@ -302,10 +302,10 @@ impl Opening {
                     // It is stored without its holes, so its bytes are not a range of the file.
                     let path = self.unpacked.path().join(format!("member-{}", members.len()));
                     let copy = File::create(&path)?;
-                    (FilePart { path, offset_bytes: 0, size_bytes }, Some(copy))
+                    (FilePart::new(path, size_bytes), Some(copy))
                 } else {
                     let offset_bytes = entry.raw_file_position();
-                    (FilePart { path: self.path.clone(), offset_bytes, size_bytes }, None)
+                    (FilePart::new(self.path.clone(), size_bytes).at(offset_bytes), None)
                 };
                 let mut reader = Watched::new(&mut entry, self);
                 reader.copy = copy.as_mut();
@@ -363,27 +363,19 @@ impl Opening {
                 &mut parts,
             )?;
             let path = description.snapshot_path().as_str().to_owned();
-            artifacts.push(ArtifactRecord {
-                path: path.clone(),
-                size_bytes: member.part.size_bytes,
-                sha256: member.sha256,
-                items: None,
-                content_digest: None,
-            });
+            artifacts.push(ArtifactRecord::new(
+                path.clone(),
+                member.part.size_bytes,
+                member.sha256,
+            ));
             parts.insert(path, member.part);
         }
         artifacts.sort_by(|a, b| a.path.cmp(&b.path));
-        let manifest = Manifest {
-            tool: "Qdrant".into(),
-            consistency: Consistency {
-                grade: ConsistencyGrade::PerCollection,
-                at: taken,
-                note: Some("Qdrant takes the snapshots of the collections one after another; the time is the file's".into()),
-            },
-            artifacts,
-            ..Manifest::of_file(source.as_str(), "qdrant", taken)
-        };
-        Ok((manifest, FilePoint { path: self.path, parts, unpacked: Some(self.unpacked) }))
+        let mut manifest = Manifest::of_file(source.as_str(), "qdrant", taken);
+        manifest.tool = "Qdrant".into();
+        manifest.consistency = Consistency::new(ConsistencyGrade::PerCollection, taken).because("Qdrant takes the snapshots of the collections one after another; the time is the file's");
+        manifest.artifacts = artifacts;
+        Ok((manifest, FilePoint::new(self.path, parts, Some(self.unpacked))))
     }
 
     fn write_beside(
@@ -400,14 +392,8 @@ impl Opening {
             cause,
         })?;
         let size_bytes = bytes.len() as u64;
-        artifacts.push(ArtifactRecord {
-            path: artifact.to_owned(),
-            size_bytes,
-            sha256: ByteDigest::of(bytes),
-            items: None,
-            content_digest: None,
-        });
-        parts.insert(artifact.to_owned(), FilePart { path, offset_bytes: 0, size_bytes });
+        artifacts.push(ArtifactRecord::new(artifact.to_owned(), size_bytes, ByteDigest::of(bytes)));
+        parts.insert(artifact.to_owned(), FilePart::new(path, size_bytes));
         Ok(())
     }
 }

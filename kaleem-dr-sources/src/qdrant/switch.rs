@@ -37,7 +37,6 @@ fn create(alias: &str, collection: &str) -> Value {
     json!({ "create_alias": { "collection_name": collection, "alias_name": alias } })
 }
 
-/// A failed switch.
 pub(super) struct Failed {
     pub(super) error: SourceError,
     /// All aliases are as they were. Otherwise they may refer to the new collections, which must

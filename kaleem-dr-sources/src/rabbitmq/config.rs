@@ -6,9 +6,12 @@ use kaleem_dr_core::operate::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::http_api::HttpApiError;
+
 /// A RabbitMQ server (or cluster), reached through its management API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RabbitmqConfig {
     /// URL of the management API, such as `http://127.0.0.1:15672`, without user and password.
     pub url: String,
@@ -22,6 +25,19 @@ pub struct RabbitmqConfig {
     /// PEM certificates to trust in addition to the system's, for `https` with a private authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+}
+
+impl RabbitmqConfig {
+    /// The management API at `url` and its user, with the defaults of a config file.
+    pub fn new(url: impl Into<String>, username: impl Into<String>, password: SecretRef) -> Self {
+        Self {
+            url: url.into(),
+            username: username.into(),
+            password,
+            timeout_seconds: default_timeout_seconds(),
+            ca_file: None,
+        }
+    }
 }
 
 fn default_timeout_seconds() -> NonZeroU64 {
@@ -56,6 +72,17 @@ pub enum RabbitmqConfigError {
     /// TLS could not be set up with these certificates.
     #[error("cannot set up TLS")]
     Tls(#[source] reqwest::Error),
+}
+
+impl From<HttpApiError> for RabbitmqConfigError {
+    fn from(error: HttpApiError) -> Self {
+        match error {
+            HttpApiError::Url(why) => Self::Url(why),
+            HttpApiError::CredentialsInUrl => Self::CredentialsInUrl,
+            HttpApiError::CaFile { path, cause } => Self::CaFile { path, cause },
+            HttpApiError::Tls(error) => Self::Tls(error),
+        }
+    }
 }
 
 #[cfg(test)]

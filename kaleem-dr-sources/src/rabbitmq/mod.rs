@@ -108,7 +108,7 @@ impl Source for RabbitmqSource {
                 self.client.server()
             ));
         }
-        Ok(Probe { server: Some(overview.server), size_bytes: None, warnings })
+        Ok(Probe::new(Some(overview.server), None, warnings))
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
@@ -119,13 +119,7 @@ impl Source for RabbitmqSource {
         let (overview, definitions) =
             cancel.run_until_cancelled(reading).await.ok_or(SourceError::Cancelled)??;
         out.set_server(overview.server);
-        out.set_consistency(Consistency {
-            grade: ConsistencyGrade::PerCollection,
-            at: out.started(),
-            note: Some(
-                "RabbitMQ reads one kind of definitions after another, so a change during that second may be captured in part".into(),
-            ),
-        });
+        out.set_consistency(Consistency::new(ConsistencyGrade::PerCollection, out.started()).because("RabbitMQ reads one kind of definitions after another, so a change during that second may be captured in part"));
         for (kind, count) in definitions.counts() {
             out.detail(kind, count.into());
         }
@@ -247,7 +241,7 @@ impl Restorable for RabbitmqSource {
 
 /// The selected virtual hosts; `None` for everything.
 fn selection(request: &RestoreRequest) -> Result<Option<GlobSet>, SourceError> {
-    RestoreRequest { only: Vec::new(), ..request.clone() }.refuse_choices("rabbitmq")?;
+    request.clone().with_only(Vec::new()).refuse_choices("rabbitmq")?;
     if request.only.is_empty() {
         return Ok(None);
     }

@@ -61,11 +61,7 @@ async fn control(
     refuse_foreign(vhost)?;
     client.delete_definition(word, vhost, name).await?;
     let found = import.report(&client.definitions().await?).differences;
-    Ok(Some(Control {
-        damage: format!("deleted {label}"),
-        found,
-        seconds: began.elapsed().as_secs_f64(),
-    }))
+    Ok(Some(Control::new(format!("deleted {label}"), found, began.elapsed().as_secs_f64())))
 }
 
 /// Deletes the virtual hosts that a killed rehearsal with this name left behind.

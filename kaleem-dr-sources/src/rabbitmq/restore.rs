@@ -135,12 +135,8 @@ impl Import {
                     } else {
                         (Change::Overwrite, differing(&fields))
                     };
-                    let (what, why) = (identity.to_string(), Some(why));
-                    actions.push(PlannedAction {
-                        items: Some(1),
-                        why,
-                        ..PlannedAction::new(change, what)
-                    });
+                    let action = PlannedAction::new(change, identity.to_string());
+                    actions.push(action.with_items(1).because(why));
                     continue;
                 }
             };
@@ -153,7 +149,7 @@ impl Import {
                 Some(vhost) if kind == Kind::Vhosts => format!("{noun} {vhost}{}", fate.remark()),
                 Some(vhost) => format!("{noun} in {vhost}{}", fate.remark()),
             };
-            PlannedAction { items: Some(items), ..PlannedAction::new(fate.change(), what) }
+            PlannedAction::new(fate.change(), what).with_items(items)
         }));
         let size_bytes = self.definitions.to_bytes().len();
         if size_bytes > BODY_LIMIT_BYTES {
@@ -216,36 +212,29 @@ impl Import {
                 Standing::Extra => {}
                 Standing::Equal => *equal.entry(identity.kind()).or_default() += 1,
                 Standing::Missing => {
-                    differences.push(Difference {
-                        what: identity.to_string(),
-                        expected: "there".into(),
-                        found: "missing".into(),
-                    });
+                    differences.push(Difference::new(identity.to_string(), "there", "missing"));
                 }
                 Standing::Different(fields) => {
-                    differences.extend(fields.into_iter().map(|field| Difference {
-                        what: format!("{identity}: {}", field.field),
-                        expected: field.wanted,
-                        found: field.found,
+                    differences.extend(fields.into_iter().map(|field| {
+                        Difference::new(
+                            format!("{identity}: {}", field.field),
+                            field.wanted,
+                            field.found,
+                        )
                     }));
                 }
             }
         }
-        RestoreReport {
-            not_restored: Vec::new(),
-            uncompared: Vec::new(),
-            target: self.target.clone(),
-            items: self.definitions.len(),
-            size_bytes: self.definitions.to_bytes().len() as u64,
-            compared: equal
-                .into_iter()
-                .map(|(kind, count)| format!("{count} {}", kind.noun(count > 1)))
-                .collect(),
-            differences,
-            warnings: self.warnings.clone(),
-            hooks: Vec::new(),
-            control: None,
-        }
+        let mut report = RestoreReport::to(self.target.as_str());
+        report.items = self.definitions.len();
+        report.size_bytes = self.definitions.to_bytes().len() as u64;
+        report.compared = equal
+            .into_iter()
+            .map(|(kind, count)| format!("{count} {}", kind.noun(count > 1)))
+            .collect();
+        report.differences = differences;
+        report.warnings.clone_from(&self.warnings);
+        report
     }
 }
 

@@ -22,7 +22,7 @@ use super::{ANSWER_LIMIT_BYTES, RabbitmqSource, artifact_path, definitions::Defi
 #[async_trait]
 impl StagedForm for RabbitmqSource {
     fn name(&self) -> StagedName {
-        StagedName { stem: "defs", suffix: "json" }
+        StagedName::new("defs", "json")
     }
 
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {
@@ -61,19 +61,20 @@ impl StagedForm for RabbitmqSource {
         let mut manifest =
             Manifest::of_file(Source::name(self).as_str(), self.kind(), timestamp(made));
         manifest.server = server(&document);
-        manifest.artifacts = vec![ArtifactRecord {
-            path: path.as_str().to_owned(),
-            size_bytes: canonical.len() as u64,
-            sha256: ByteDigest::of(&canonical),
-            items: Some(definitions.len()),
-            content_digest: None,
-        }];
-        let part = FilePart { path: copy, offset_bytes: 0, size_bytes: canonical.len() as u64 };
-        let file = FilePoint {
-            path: file.to_path_buf(),
-            parts: [(path.as_str().to_owned(), part)].into(),
-            unpacked: Some(unpacked),
-        };
+        manifest.artifacts = vec![
+            ArtifactRecord::new(
+                path.as_str().to_owned(),
+                canonical.len() as u64,
+                ByteDigest::of(&canonical),
+            )
+            .with_items(definitions.len()),
+        ];
+        let part = FilePart::new(copy, canonical.len() as u64);
+        let file = FilePoint::new(
+            file.to_path_buf(),
+            [(path.as_str().to_owned(), part)].into(),
+            Some(unpacked),
+        );
         Ok(PointReader::of_file(manifest, file, work.progress.clone(), work.cancel.clone()))
     }
 }
@@ -94,5 +95,5 @@ fn server(document: &[u8]) -> Option<ServerInfo> {
     }
     let writer: Writer = serde_json::from_slice(document).ok()?;
     let product = writer.product_name.unwrap_or_else(|| "RabbitMQ".into());
-    Some(ServerInfo { product, version: writer.rabbitmq_version.or(writer.rabbit_version)? })
+    Some(ServerInfo::new(product, writer.rabbitmq_version.or(writer.rabbit_version)?))
 }

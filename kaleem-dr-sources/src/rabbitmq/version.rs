@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn server(version: &str) -> ServerInfo {
-        ServerInfo { product: "RabbitMQ".into(), version: version.into() }
+        ServerInfo::new("RabbitMQ", version)
     }
 
     #[test]

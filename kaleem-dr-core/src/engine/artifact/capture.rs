@@ -128,7 +128,7 @@ impl Capture {
         self.state.lock().incomplete.push(Incomplete { what: what.into(), why: why.into() });
     }
 
-    /// Start of the capture.
+    /// Start of the capture, by this machine's clock.
     #[must_use]
     pub fn started(&self) -> Timestamp {
         self.state.started

@@ -10,26 +10,34 @@ use super::state::{CaptureState, given_up};
 
 /// A file-system entry as it goes into a snapshot.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Entry {
     /// Absolute path in the snapshot; any bytes but NUL.
     pub path: PathBuf,
     /// Type of the entry, and its content.
     pub kind: EntryKind,
-    /// Attributes of the entry.
+    /// Attributes; an unknown one is `None` or 0.
     pub meta: EntryMeta,
+}
+
+impl Entry {
+    /// An entry at an absolute path.
+    pub fn new(path: impl Into<PathBuf>, kind: EntryKind, meta: EntryMeta) -> Self {
+        Self { path: path.into(), kind, meta }
+    }
 }
 
 /// The type of an entry.
 pub enum EntryKind {
     /// A regular file; the function opens it.
     File(OpenFile),
-    /// A directory.
+    /// A directory; its content follows as entries of its own.
     Directory,
     /// A symbolic link with its target.
     Symlink(PathBuf),
-    /// A named pipe.
+    /// A named pipe, recorded without content.
     Fifo,
-    /// A socket.
+    /// A socket, recorded without content.
     Socket,
     /// A character device and its number.
     CharDevice(u64),
@@ -60,6 +68,7 @@ impl fmt::Debug for EntryKind {
 
 /// An entry's attributes. Times are the file's own; `None` if unknown.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct EntryMeta {
     /// Unix permission bits with set-id and sticky bits: `0o7777` at most.
     pub mode: u32,
@@ -81,7 +90,7 @@ pub struct EntryMeta {
     pub device_id: u64,
     /// Size in bytes of a regular file.
     pub size_bytes: u64,
-    /// Number of hard links.
+    /// Number of hard links; 0 if unknown.
     pub links: u64,
     /// Extended attributes, names with their name space (`user.comment`).
     pub xattrs: Vec<(String, Vec<u8>)>,
@@ -92,7 +101,6 @@ pub struct EntryMeta {
 pub(super) enum Piece {
     /// Bytes, at most a piece's length.
     Data(Bytes),
-    /// The artifact ended successfully.
     End,
 }
 

@@ -15,7 +15,7 @@ pub enum LedgerError {
         #[source]
         cause: std::io::Error,
     },
-    /// SQLite returned an error.
+    /// SQLite could not open, read or write the file.
     #[error("{}: the ledger cannot be {action}", path.display())]
     Database {
         /// The file.

@@ -4,14 +4,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ground::{Exit, RunId};
+use crate::ground::{Exit, RunId, SnapshotId, SourceName};
 
 /// The kind of work that an event records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum EventKind {
-    /// A run of captures.
+    /// A run: sources captured into snapshots.
     Backup,
     /// A pass of a mirror.
     Replicate,
@@ -34,7 +34,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All kinds.
+    /// All kinds, in the order in which they are listed.
     pub const ALL: [Self; 10] = [
         Self::Backup,
         Self::Replicate,
@@ -68,16 +68,17 @@ impl EventKind {
 
 /// One finished piece of work, successful or not.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Event {
-    /// The run's id.
+    /// Id of the run; the events of one job share it.
     pub run: RunId,
-    /// Kind of the work.
+    /// Kind of the work; `history` prints its word.
     pub kind: EventKind,
     /// Name of the repository that it wrote to, without credentials.
     pub repository: String,
-    /// Start of the work.
+    /// Start of the work, by this machine's clock.
     pub started: Timestamp,
-    /// End of the work.
+    /// End of the work, by this machine's clock.
     pub finished: Timestamp,
     /// Exit status of the work.
     pub exit: Exit,
@@ -87,20 +88,37 @@ pub struct Event {
     pub parts: Vec<Part>,
 }
 
+impl Event {
+    /// Work of a moment that ended well, without a report and without parts.
+    pub fn new(run: RunId, kind: EventKind, repository: impl Into<String>, at: Timestamp) -> Self {
+        Self {
+            run,
+            kind,
+            repository: repository.into(),
+            started: at,
+            finished: at,
+            exit: Exit::Done,
+            report: Value::Null,
+            parts: Vec::new(),
+        }
+    }
+}
+
 /// The result of one source in one repository.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Part {
-    /// Name of the source.
-    pub source: String,
+    /// Name of the source in the config.
+    pub source: SourceName,
     /// Name of the repository, without credentials.
     pub repository: String,
     /// The created or examined snapshot.
-    pub snapshot: Option<String>,
+    pub snapshot: Option<SnapshotId>,
     /// Its result, as an exit status.
     pub exit: u8,
     /// End of the work on this part.
     pub finished: Timestamp,
-    /// Duration, in seconds.
+    /// Duration of the work on this part, in seconds.
     pub seconds: f64,
     /// Size of the source's data, in bytes.
     pub size_bytes: u64,
@@ -110,13 +128,30 @@ pub struct Part {
     pub consistent_at: Option<Timestamp>,
 }
 
+impl Part {
+    /// A part that ended well, of which nothing else is known.
+    pub fn new(source: SourceName, repository: impl Into<String>, finished: Timestamp) -> Self {
+        Self {
+            source,
+            repository: repository.into(),
+            snapshot: None,
+            exit: Exit::Done.code(),
+            finished,
+            seconds: 0.0,
+            size_bytes: 0,
+            added_bytes: 0,
+            consistent_at: None,
+        }
+    }
+}
+
 /// A part read from the ledger, with the kind of its event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PastPart {
     /// Kind of the work: `backup`, `drill`, …
     pub kind: String,
-    /// The result.
+    /// The result of the source in that repository.
     #[serde(flatten)]
     pub part: Part,
 }
@@ -125,15 +160,15 @@ pub struct PastPart {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PastEvent {
-    /// Id of the run.
-    pub run: String,
+    /// Id of the run; the events of one job share it.
+    pub run: RunId,
     /// Kind of the work: `backup`, `replicate`, …
     pub kind: String,
     /// Name of the repository that it wrote to, without credentials.
     pub repository: String,
-    /// Start of the work.
+    /// Start of the work, by this machine's clock.
     pub started: Timestamp,
-    /// End of the work.
+    /// End of the work, by this machine's clock.
     pub finished: Timestamp,
     /// Exit status of the work.
     pub exit: u8,

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 
 use super::{Ledger, LedgerError, conversion};
+use crate::ground::SnapshotId;
 
 /// Additions to the tables of version 1. An older program ignores them.
 pub(super) const TABLES: &str = "
@@ -72,15 +73,12 @@ impl Ledger {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn held(&self, mirror: &str) -> Result<BTreeSet<String>, LedgerError> {
-        let id = |object: &String| object.rsplit('/').next().unwrap_or_default().to_owned();
-        let begun: BTreeSet<String> = self.begun(mirror)?.iter().map(id).collect();
-        Ok(self
-            .mirrored(mirror)?
-            .iter()
-            .map(id)
-            .filter(|snapshot| !begun.contains(snapshot))
-            .collect())
+    pub fn held(&self, mirror: &str) -> Result<BTreeSet<SnapshotId>, LedgerError> {
+        // A name that is not an id belongs to no snapshot.
+        let id = |object: &String| object.rsplit('/').next().unwrap_or_default().parse().ok();
+        let begun: BTreeSet<SnapshotId> = self.begun(mirror)?.iter().filter_map(id).collect();
+        let mirrored: BTreeSet<SnapshotId> = self.mirrored(mirror)?.iter().filter_map(id).collect();
+        Ok(&mirrored - &begun)
     }
 
     /// Objects in transfer to a mirror when a pass was interrupted: what the mirror stores of them is unproven.
@@ -156,11 +154,11 @@ impl Ledger {
                 "select filled, postponed_since, postponed_passes from mirror where mirror = ?1",
                 [mirror],
                 |row| {
-                    let since = super::maybe_time(row, 1)?;
+                    let since = super::maybe_typed(row, 1)?;
                     let passes: i64 = row.get(2)?;
                     let passes = u32::try_from(passes).map_err(|error| conversion(2, error))?;
                     Ok(MirrorRecord {
-                        filled: super::maybe_time(row, 0)?,
+                        filled: super::maybe_typed(row, 0)?,
                         postponed: since.map(|since| Postponed { since, passes }),
                     })
                 },
@@ -254,7 +252,6 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
-    /// Executes a change atomically.
     fn change(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
@@ -313,25 +310,24 @@ mod tests {
     #[test]
     fn each_mirror_has_a_record_of_its_own_and_packs_are_not_remembered() {
         let (_home, ledger) = ledger();
-        ledger
-            .begin("a", &objects(&["data/12/1234", "index/ab", "keys/cd", "snapshots/ef"]))
-            .unwrap();
-        ledger.saw("b", &objects(&["snapshots/01"])).unwrap();
-        assert_eq!(ledger.mirrored("a").unwrap(), set(&["ef"]));
+        let (ef, other) = (SnapshotId::of_test("ef"), SnapshotId::of_test("01"));
+        let snapshot = format!("snapshots/{ef}");
+        let all = objects(&["data/12/1234", "index/ab", "keys/cd", &snapshot]);
+        ledger.begin("a", &all).unwrap();
+        ledger.saw("b", &[format!("snapshots/{other}")]).unwrap();
+        assert_eq!(ledger.mirrored("a").unwrap(), set(&[&ef.to_string()]));
         assert_eq!(ledger.brought("a").unwrap(), set(&["index/ab", "keys/cd"]));
         assert_eq!(ledger.begun("a").unwrap().len(), 4);
         assert!(ledger.held("a").unwrap().is_empty(), "it is on its way");
-        ledger
-            .arrived("a", &objects(&["data/12/1234", "index/ab", "keys/cd", "snapshots/ef"]))
-            .unwrap();
+        ledger.arrived("a", &all).unwrap();
         assert!(ledger.begun("a").unwrap().is_empty());
-        assert_eq!(ledger.held("a").unwrap(), set(&["ef"]));
-        ledger.gone("a", &objects(&["index/ab", "snapshots/ef"])).unwrap();
+        assert_eq!(ledger.held("a").unwrap(), BTreeSet::from([ef]));
+        ledger.gone("a", &objects(&["index/ab", &snapshot])).unwrap();
         assert_eq!(
             (ledger.mirrored("a").unwrap(), ledger.brought("a").unwrap()),
             (set(&[]), set(&["keys/cd"]))
         );
-        assert_eq!(ledger.held("b").unwrap(), set(&["01"]));
+        assert_eq!(ledger.held("b").unwrap(), BTreeSet::from([other]));
     }
 
     #[test]

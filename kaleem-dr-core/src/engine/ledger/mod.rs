@@ -13,9 +13,11 @@ mod trim;
 
 use std::{
     collections::BTreeSet,
+    error::Error,
     fs,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    str::FromStr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -196,9 +198,9 @@ impl Ledger {
                     "insert into part values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                     params![
                         id,
-                        part.source,
+                        part.source.as_str(),
                         part.repository,
-                        part.snapshot,
+                        part.snapshot.map(|id| id.to_string()),
                         part.exit,
                         part.finished.to_string(),
                         part.seconds,
@@ -233,26 +235,27 @@ impl Ledger {
     /// If they cannot be read.
     pub fn newest_parts(&self, good: bool) -> Result<Vec<PastPart>, LedgerError> {
         let connection = self.connection();
+        // Early releases recorded an empty source for a snapshot that does not name it.
         let mut query = connection
             .prepare(
                 "select e.kind, p.source, p.repository, p.snapshot, p.exit, p.finished, p.seconds, p.size_bytes, p.added_bytes,
                         p.consistent_at, max(p.rowid)
-                 from part p join event e on e.id = p.event where p.exit = 0 or not ?1
+                 from part p join event e on e.id = p.event where p.source <> '' and (p.exit = 0 or not ?1)
                  group by e.kind, p.source, p.repository order by e.kind, p.source, p.repository",
             )
             .map_err(self.failed("read"))?;
         let rows = query
             .query_map([good], |row| {
                 let part = Part {
-                    source: row.get(1)?,
+                    source: typed(row, 1)?,
                     repository: row.get(2)?,
-                    snapshot: row.get(3)?,
+                    snapshot: maybe_typed(row, 3)?,
                     exit: row.get(4)?,
-                    finished: time(row, 5)?,
+                    finished: typed(row, 5)?,
                     seconds: row.get(6)?,
                     size_bytes: size(row, 7)?,
                     added_bytes: size(row, 8)?,
-                    consistent_at: maybe_time(row, 9)?,
+                    consistent_at: maybe_typed(row, 9)?,
                 };
                 Ok(PastPart { kind: row.get(0)?, part })
             })
@@ -289,7 +292,7 @@ impl Ledger {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn runs(&self, kind: EventKind, repository: &str) -> Result<BTreeSet<String>, LedgerError> {
+    pub fn runs(&self, kind: EventKind, repository: &str) -> Result<BTreeSet<RunId>, LedgerError> {
         let connection = self.connection();
         let mut query = connection
             .prepare(
@@ -298,7 +301,7 @@ impl Ledger {
             )
             .map_err(self.failed("read"))?;
         let rows = query
-            .query_map([kind.word(), repository], |row| row.get(0))
+            .query_map([kind.word(), repository], |row| typed(row, 0))
             .map_err(self.failed("read"))?;
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
@@ -329,11 +332,11 @@ impl Ledger {
             .query_map(with, |row| {
                 let report: String = row.get(6)?;
                 Ok(PastEvent {
-                    run: row.get(0)?,
+                    run: typed(row, 0)?,
                     kind: row.get(1)?,
                     repository: row.get(2)?,
-                    started: time(row, 3)?,
-                    finished: time(row, 4)?,
+                    started: typed(row, 3)?,
+                    finished: typed(row, 4)?,
                     exit: row.get(5)?,
                     report: serde_json::from_str(&report).map_err(|error| conversion(6, error))?,
                 })
@@ -373,13 +376,21 @@ impl Ledger {
     }
 }
 
-fn time(row: &Row<'_>, at: usize) -> rusqlite::Result<Timestamp> {
-    row.get::<_, String>(at)?.parse().map_err(|error: jiff::Error| conversion(at, error))
+/// Parses the text in a column.
+fn typed<T: FromStr<Err: Error + Send + Sync + 'static>>(
+    row: &Row<'_>,
+    at: usize,
+) -> rusqlite::Result<T> {
+    row.get::<_, String>(at)?.parse().map_err(|error| conversion(at, error))
 }
 
-fn maybe_time(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Timestamp>> {
+/// Parses the text in a column that may be null.
+fn maybe_typed<T: FromStr<Err: Error + Send + Sync + 'static>>(
+    row: &Row<'_>,
+    at: usize,
+) -> rusqlite::Result<Option<T>> {
     let text: Option<String> = row.get(at)?;
-    text.map(|text| text.parse().map_err(|error: jiff::Error| conversion(at, error))).transpose()
+    text.map(|text| text.parse().map_err(|error| conversion(at, error))).transpose()
 }
 
 fn size(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {
@@ -391,7 +402,7 @@ fn stored(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-fn conversion(at: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+fn conversion(at: usize, error: impl Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, rusqlite::types::Type::Text, Box::new(error))
 }
 

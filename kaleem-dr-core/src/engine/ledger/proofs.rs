@@ -5,27 +5,28 @@ use rusqlite::{OptionalExtension as _, params};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{Ledger, LedgerError, conversion, size, stored, time};
-use crate::ground::ProofLevel;
+use super::{Ledger, LedgerError, maybe_typed, size, stored, typed};
+use crate::ground::{ProofLevel, RunId, SnapshotId, SourceName};
 
 /// The result of a verification or a drill for one snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Proof {
     /// Id of the run that showed it.
-    pub run: String,
-    /// Name of the source.
-    pub source: String,
+    pub run: RunId,
+    /// Name of the source in the config.
+    pub source: SourceName,
     /// The host that the snapshot is of; empty in proofs of releases that did not record it.
     pub host: String,
     /// Name of the repository, without credentials.
     pub repository: String,
-    /// The snapshot, 64 hex digits.
-    pub snapshot: String,
+    /// Id of the snapshot in that repository.
+    pub snapshot: SnapshotId,
     /// Time that the snapshot's data represent.
     pub consistent_at: Timestamp,
     /// Time of the verification or drill.
     pub at: Timestamp,
-    /// The requested level.
+    /// The level that the job was asked to prove.
     pub wanted: ProofLevel,
     /// The proven level; `None` if not even the lowest is.
     pub proven: Option<ProofLevel>,
@@ -36,6 +37,29 @@ pub struct Proof {
 }
 
 impl Proof {
+    /// A verification as of now that proved the requested level of a snapshot, without a host, a size and a restore.
+    pub fn new(
+        run: RunId,
+        source: SourceName,
+        repository: impl Into<String>,
+        (snapshot, consistent_at): (SnapshotId, Timestamp),
+        level: ProofLevel,
+    ) -> Self {
+        Self {
+            run,
+            source,
+            host: String::new(),
+            repository: repository.into(),
+            snapshot,
+            consistent_at,
+            at: Timestamp::now(),
+            wanted: level,
+            proven: Some(level),
+            size_bytes: 0,
+            restore_seconds: None,
+        }
+    }
+
     /// Reports whether the requested level is proven.
     #[must_use]
     pub fn is_good(&self) -> bool {
@@ -48,7 +72,7 @@ impl Proof {
 #[non_exhaustive]
 pub struct ChainedReport {
     /// Run id of the drill.
-    pub run: String,
+    pub run: RunId,
     /// Hash of the previous report; `None` for the first.
     pub previous: Option<String>,
     /// SHA-256 of `body`, 64 hex digits.
@@ -69,10 +93,10 @@ impl Ledger {
                                     restore_seconds, report, host)
                  values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'null', ?11)",
                 params![
-                    proof.run,
-                    proof.source,
+                    proof.run.to_string(),
+                    proof.source.as_str(),
                     proof.repository,
-                    proof.snapshot,
+                    proof.snapshot.to_string(),
                     proof.consistent_at.to_string(),
                     proof.at.to_string(),
                     proof.wanted.as_str(),
@@ -90,9 +114,12 @@ impl Ledger {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn rename_snapshot(&self, from: &str, to: &str) -> Result<(), LedgerError> {
+    pub fn rename_snapshot(&self, from: SnapshotId, to: SnapshotId) -> Result<(), LedgerError> {
         self.connection()
-            .execute("update proof set snapshot = ?2 where snapshot = ?1", params![from, to])
+            .execute(
+                "update proof set snapshot = ?2 where snapshot = ?1",
+                params![from.to_string(), to.to_string()],
+            )
             .map(drop)
             .map_err(self.failed("written"))
     }
@@ -111,19 +138,15 @@ impl Ledger {
             .map_err(self.failed("read"))?;
         let rows = query
             .query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| {
-                let level = |at: usize, text: &str| {
-                    text.parse::<ProofLevel>().map_err(|error| conversion(at, error))
-                };
-                let (wanted, proven): (String, Option<String>) = (row.get(6)?, row.get(7)?);
                 Ok(Proof {
-                    run: row.get(0)?,
-                    source: row.get(1)?,
+                    run: typed(row, 0)?,
+                    source: typed(row, 1)?,
                     repository: row.get(2)?,
-                    snapshot: row.get(3)?,
-                    consistent_at: time(row, 4)?,
-                    at: time(row, 5)?,
-                    wanted: level(6, &wanted)?,
-                    proven: proven.map(|text| level(7, &text)).transpose()?,
+                    snapshot: typed(row, 3)?,
+                    consistent_at: typed(row, 4)?,
+                    at: typed(row, 5)?,
+                    wanted: typed(row, 6)?,
+                    proven: maybe_typed(row, 7)?,
                     size_bytes: size(row, 8)?,
                     restore_seconds: row.get(9)?,
                     host: row.get(10)?,
@@ -140,7 +163,7 @@ impl Ledger {
     /// If it cannot be written.
     pub fn append_report(
         &self,
-        run: &str,
+        run: RunId,
         body: impl FnOnce(Option<&str>) -> String,
     ) -> Result<ChainedReport, LedgerError> {
         let mut connection = self.connection();
@@ -157,11 +180,11 @@ impl Ledger {
         change
             .execute(
                 "insert into report (run, previous, hash, body) values (?1, ?2, ?3, ?4)",
-                params![run, previous, hash, body],
+                params![run.to_string(), previous, hash, body],
             )
             .map_err(failed())?;
         change.commit().map_err(failed())?;
-        Ok(ChainedReport { run: run.to_owned(), previous, hash, body })
+        Ok(ChainedReport { run, previous, hash, body })
     }
 
     /// All reports of the chain, oldest first.
@@ -176,7 +199,7 @@ impl Ledger {
         let rows = query
             .query_map([], |row| {
                 Ok(ChainedReport {
-                    run: row.get(0)?,
+                    run: typed(row, 0)?,
                     previous: row.get(1)?,
                     hash: row.get(2)?,
                     body: row.get(3)?,

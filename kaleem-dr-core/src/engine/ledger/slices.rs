@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use rusqlite::params;
 
-use super::{Ledger, LedgerError, time};
-use crate::engine::repository::SnapshotId;
+use super::{Ledger, LedgerError, typed};
+use crate::ground::SnapshotId;
 
 /// The additions of version 4.
 pub(super) const SLICES: &str = "
@@ -49,12 +49,13 @@ impl Ledger {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn proven_slices(&self, repository: &str) -> Result<BTreeSet<String>, LedgerError> {
+    pub fn proven_slices(&self, repository: &str) -> Result<BTreeSet<SnapshotId>, LedgerError> {
         let connection = self.connection();
         let mut query = connection
             .prepare("select snapshot from slice where repository = ?1")
             .map_err(self.failed("read"))?;
-        let rows = query.query_map([repository], |row| row.get(0)).map_err(self.failed("read"))?;
+        let rows =
+            query.query_map([repository], |row| typed(row, 0)).map_err(self.failed("read"))?;
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
 
@@ -86,13 +87,13 @@ impl Ledger {
     ///
     /// # Errors
     /// If it cannot be read.
-    pub fn reach(&self, repository: &str) -> Result<BTreeMap<String, Timestamp>, LedgerError> {
+    pub fn reach(&self, repository: &str) -> Result<BTreeMap<SnapshotId, Timestamp>, LedgerError> {
         let connection = self.connection();
         let mut query = connection
             .prepare("select snapshot, time from reach where repository = ?1")
             .map_err(self.failed("read"))?;
         let rows = query
-            .query_map([repository], |row| Ok((row.get(0)?, time(row, 1)?)))
+            .query_map([repository], |row| Ok((typed(row, 0)?, typed(row, 1)?)))
             .map_err(self.failed("read"))?;
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
@@ -109,11 +110,11 @@ mod tests {
         let id: SnapshotId = "ab".repeat(32).parse().unwrap();
         ledger.record_slice("/local", id, Timestamp::now()).unwrap();
         ledger.record_slice("/local", id, Timestamp::now()).unwrap();
-        assert_eq!(ledger.proven_slices("/local").unwrap(), BTreeSet::from([id.to_string()]));
+        assert_eq!(ledger.proven_slices("/local").unwrap(), BTreeSet::from([id]));
         assert!(ledger.proven_slices("s3:b").unwrap().is_empty());
         let now = Timestamp::now();
         ledger.set_reach("/local", &BTreeMap::from([(id, now)])).unwrap();
-        assert_eq!(ledger.reach("/local").unwrap(), BTreeMap::from([(id.to_string(), now)]));
+        assert_eq!(ledger.reach("/local").unwrap(), BTreeMap::from([(id, now)]));
         ledger.set_reach("/local", &BTreeMap::new()).unwrap();
         assert!(ledger.reach("/local").unwrap().is_empty());
     }

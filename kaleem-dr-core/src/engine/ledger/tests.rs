@@ -1,5 +1,5 @@
 use super::*;
-use crate::ground::{Exit, ProofLevel};
+use crate::ground::{Exit, ProofLevel, SnapshotId};
 
 fn event(exit: Exit) -> Event {
     let now = Timestamp::now();
@@ -37,7 +37,7 @@ fn parts_and_proofs_are_found_by_what_they_are_of() {
     let home = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(home.path()).unwrap();
     let part = |source: &str, exit: u8, size_bytes| Part {
-        source: source.into(),
+        source: source.parse().unwrap(),
         repository: "/r".into(),
         snapshot: None,
         exit,
@@ -58,17 +58,24 @@ fn parts_and_proofs_are_found_by_what_they_are_of() {
             .map(|past| (past.kind, past.part.source, past.part.exit, past.part.size_bytes))
             .collect()
     };
-    let line = |source: &str, exit, size| ("backup".to_owned(), source.to_owned(), exit, size);
+    let line =
+        |source: &str, exit, size| ("backup".to_owned(), source.parse().unwrap(), exit, size);
     assert_eq!(of(false), [line("mongo", 7, 0), line("n8n", 0, 1)]);
     assert_eq!(of(true), [line("mongo", 0, 10), line("n8n", 0, 1)]);
+    ledger.connection().execute("update part set source = '' where source = 'n8n'", []).unwrap();
+    assert_eq!(
+        of(true),
+        [line("mongo", 0, 10)],
+        "an early release recorded a part without a source"
+    );
     assert_eq!(ledger.newest_events(false).unwrap().len(), 1);
     assert_eq!(ledger.newest_events(true).unwrap().len(), 0);
     let proof = Proof {
-        run: "r".into(),
-        source: "mongo".into(),
+        run: RunId::new(),
+        source: "mongo".parse().unwrap(),
         host: "db1".into(),
         repository: "/r".into(),
-        snapshot: "a".repeat(64),
+        snapshot: SnapshotId::of_test("aa"),
         consistent_at: Timestamp::UNIX_EPOCH,
         at: Timestamp::now(),
         wanted: ProofLevel::Restored,
@@ -86,8 +93,8 @@ fn each_report_bears_the_hash_of_the_one_before() {
     let home = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(home.path()).unwrap();
     let body = |previous: Option<&str>| format!("after {}", previous.unwrap_or("nothing"));
-    let first = ledger.append_report("1", body).unwrap();
-    let second = ledger.append_report("2", body).unwrap();
+    let first = ledger.append_report(RunId::new(), body).unwrap();
+    let second = ledger.append_report(RunId::new(), body).unwrap();
     assert_eq!((first.body.as_str(), first.previous.as_ref()), ("after nothing", None));
     assert_eq!(second.body, format!("after {}", first.hash));
     assert_eq!(ledger.reports().unwrap(), [first, second]);
@@ -101,13 +108,13 @@ fn a_ledger_of_version_1_is_taken_on() {
     connection.pragma_update(None, "user_version", 1).unwrap();
     connection
         .execute(
-            "insert into event values (1, '01J9', 'backup', '/r', '2026-01-01T00:00:00Z', '2026-01-01T00:00:01Z', 0, '{}')",
+            "insert into event values (1, '01J9ZZZZZZZZZZZZZZZZZZZZZZ', 'backup', '/r', '2026-01-01T00:00:00Z', '2026-01-01T00:00:01Z', 0, '{}')",
             [],
         )
         .unwrap();
     drop(connection);
     let ledger = Ledger::open(home.path()).unwrap();
-    assert_eq!(ledger.history(9).unwrap()[0].run, "01J9");
+    assert_eq!(ledger.history(9).unwrap()[0].run.to_string(), "01J9ZZZZZZZZZZZZZZZZZZZZZZ");
     assert!(ledger.proofs(9).unwrap().is_empty());
 }
 

@@ -113,14 +113,14 @@ mod tests {
     use super::*;
     use crate::{
         engine::ledger::{Event, EventKind, Part, Proof},
-        ground::{Exit, ProofLevel, RunId},
+        ground::{Exit, ProofLevel, RunId, SnapshotId},
         recovery::drill::broken_links,
     };
 
     fn event(days_ago: i64, exit: Exit) -> Event {
         let finished = Timestamp::now() - SignedDuration::from_hours(24 * days_ago);
         let part = Part {
-            source: "mongo".into(),
+            source: "mongo".parse().unwrap(),
             repository: "/r".into(),
             snapshot: None,
             exit: exit.code(),
@@ -187,10 +187,12 @@ mod tests {
         let ledger = Ledger::open(home.path()).unwrap();
         for days_ago in [90, 60, 30, 1] {
             let finished = Timestamp::now() - SignedDuration::from_hours(24 * days_ago);
+            let run = RunId::new();
             let body = |previous: Option<&str>| {
-                serde_json::json!({ "run": days_ago.to_string(), "previous": previous, "finished": finished }).to_string()
+                serde_json::json!({ "run": run, "previous": previous, "finished": finished })
+                    .to_string()
             };
-            ledger.append_report(&days_ago.to_string(), body).unwrap();
+            ledger.append_report(run, body).unwrap();
         }
         let limits = LedgerLimits { keep_days: 45, ..LedgerLimits::default() };
         assert_eq!(ledger.trim(limits, Timestamp::now()).unwrap(), 2);
@@ -212,11 +214,11 @@ mod tests {
         {
             let at = Timestamp::now() - SignedDuration::from_hours(24 * days_ago);
             let proof = Proof {
-                run: "r".into(),
-                source: "mongo".into(),
+                run: RunId::new(),
+                source: "mongo".parse().unwrap(),
                 host: "h".into(),
                 repository: "/r".into(),
-                snapshot: format!("{days_ago}"),
+                snapshot: SnapshotId::of_test(&days_ago.to_string()),
                 consistent_at: at,
                 at,
                 wanted: ProofLevel::Parsed,
@@ -229,8 +231,8 @@ mod tests {
         ledger
             .trim(LedgerLimits { keep_days: 10, ..LedgerLimits::default() }, Timestamp::now())
             .unwrap();
-        let left: Vec<String> =
+        let left: Vec<SnapshotId> =
             ledger.proofs(9).unwrap().into_iter().map(|proof| proof.snapshot).collect();
-        assert_eq!(left, ["70", "80"]);
+        assert_eq!(left, ["70", "80"].map(SnapshotId::of_test));
     }
 }

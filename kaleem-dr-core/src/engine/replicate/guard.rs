@@ -19,7 +19,6 @@ pub(crate) struct Deletions<'a> {
     pub(crate) foreign: bool,
     /// Limit for the deleted share of snapshots, and of bytes in packs, in percent.
     pub(crate) max_percent: u8,
-    /// The alarm in force.
     pub(crate) alarm: Option<&'a str>,
 }
 

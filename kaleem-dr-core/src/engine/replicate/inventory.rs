@@ -15,13 +15,13 @@ use crate::engine::repository::{RepositoryError, store::ObjectStore};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObjectKind {
-    /// Key files.
+    /// Key files: `keys/<id>`, deleted only if they were removed here on purpose.
     Key,
-    /// Packs.
+    /// Packs: `data/<2 digits>/<id>`, the bulk of the bytes.
     Pack,
-    /// Index files.
+    /// Index files: `index/<id>`, which name the packs' blobs.
     Index,
-    /// Snapshot files.
+    /// Snapshot files: `snapshots/<id>`, copied last and deleted first.
     Snapshot,
 }
 

@@ -24,12 +24,11 @@ pub use self::{
     inventory::ObjectKind,
     repair::{RepairOptions, RepairReport, repair},
 };
+#[cfg(feature = "ledger")]
+use crate::engine::{ledger::Ledger, repository::Location};
 use crate::{
     CancellationToken,
-    engine::{
-        ledger::Ledger,
-        repository::{Access, Location, RepositoryError, store::ObjectStore},
-    },
+    engine::repository::{Access, RepositoryError, store::ObjectStore},
     ground::{Exit, RunId, progress::ProgressSink},
 };
 
@@ -42,17 +41,20 @@ const LISTINGS: u32 = 4;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MirrorJob {
+    /// Id of the job that the pass belongs to.
+    pub run: RunId,
     /// The store of the repository.
     pub from: Arc<dyn ObjectStore>,
     /// The mirror: an existing one, or an empty location.
     pub to: Arc<dyn ObjectStore>,
     /// Records the content of the mirror, which distinguishes forgotten snapshots from those of other programs. Without it, every
     /// snapshot that exists only on the far side counts as written by another program.
+    #[cfg(feature = "ledger")]
     pub ledger: Option<Ledger>,
     /// Access to the repository, if its password is available: only its index shows if packs were pruned or lost. Without it, a
     /// pass copies everything, but deletes neither index files nor packs.
     pub access: Option<Access>,
-    /// Options of the pass.
+    /// Options of the pass: what it may delete, and how much it verifies.
     pub options: MirrorOptions,
 }
 
@@ -61,7 +63,15 @@ impl MirrorJob {
     /// index files nor packs.
     #[must_use]
     pub fn new(from: Arc<dyn ObjectStore>, to: Arc<dyn ObjectStore>) -> Self {
-        Self { from, to, ledger: None, access: None, options: MirrorOptions::default() }
+        Self {
+            run: RunId::new(),
+            from,
+            to,
+            #[cfg(feature = "ledger")]
+            ledger: None,
+            access: None,
+            options: MirrorOptions::default(),
+        }
     }
 }
 
@@ -73,7 +83,7 @@ impl MirrorJob {
 )]
 #[non_exhaustive]
 pub struct MirrorOptions {
-    /// List and plan only.
+    /// List both sides and plan; write nothing.
     pub dry_run: bool,
     /// Delete nothing on the far side.
     pub keep_all: bool,
@@ -107,9 +117,9 @@ impl Default for MirrorOptions {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Count {
-    /// Number of objects.
+    /// Number of objects of the store.
     pub objects: u64,
-    /// Their size, in bytes.
+    /// Total size of these objects, in bytes.
     pub bytes: u64,
 }
 
@@ -132,19 +142,19 @@ impl Count {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct MirrorReport {
-    /// Run id of the pass.
+    /// Id of the job that the pass belongs to.
     pub run: RunId,
     /// Name of the repository, without credentials.
     pub from: String,
     /// Name of the mirror, without credentials.
     pub to: String,
-    /// Start of the pass.
+    /// Start of the pass, by this machine's clock.
     pub started: Timestamp,
-    /// End of the pass.
+    /// End of the pass, by this machine's clock.
     pub finished: Timestamp,
     /// True if nothing was written.
     pub dry_run: bool,
-    /// Objects that already existed.
+    /// Objects that the mirror had before the pass.
     pub unchanged: Count,
     /// Objects copied to the mirror.
     pub copied: Count,
@@ -196,16 +206,17 @@ pub async fn mirror(
 ///
 /// # Errors
 /// [`RepositoryError::Guarded`] if it was a mirror and is empty, or contains other data; other errors if it cannot be reached.
+#[cfg(feature = "ledger")]
 pub fn place(
     ledger: &Ledger,
     location: &Location,
     options: &MirrorOptions,
 ) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
     let words = location.in_words();
-    if let Location::Directory(path) = location
+    if let Some(path) = location.directory()
         && !options.refill
         && !path.join("config").exists()
-        && journal::Journal::new(Some(ledger), &words).was_filled()?.is_some()
+        && journal::Journal::in_ledger(ledger, &words).was_filled()?.is_some()
     {
         return Err(emptied(ledger.held(&words)?.len(), &words));
     }
@@ -236,7 +247,7 @@ impl MirrorReport {
     fn new(job: &MirrorJob) -> Self {
         let now = Timestamp::now();
         Self {
-            run: RunId::new(),
+            run: job.run,
             from: job.from.location(),
             to: job.to.location(),
             started: now,

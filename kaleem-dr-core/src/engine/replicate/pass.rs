@@ -9,7 +9,7 @@ use super::{
     DELETIONS_AT_ONCE, LISTINGS, MirrorJob, MirrorReport, ObjectKind,
     guard::{Deletions, Indexes},
     inventory::{self, Inventory, Named},
-    journal::Journal,
+    journal::{Arrivals, Journal},
     lost::Lost,
     proof,
     transfer::{AT_ONCE, Brought, Carrier},
@@ -17,10 +17,7 @@ use super::{
 };
 use crate::{
     CancellationToken,
-    engine::{
-        ledger::LedgerError,
-        repository::{Repository, RepositoryError},
-    },
+    engine::repository::{Repository, RepositoryError},
     ground::{
         error_chain, failpoint,
         failpoint::Step,
@@ -39,7 +36,7 @@ pub(super) async fn pass(
     cancel: &CancellationToken,
 ) -> Result<MirrorReport, RepositoryError> {
     let mirror = report.to.clone();
-    let journal = Journal::new(job.ledger.as_ref(), &mirror);
+    let journal = Journal::of(job, &mirror);
     let new_config = unless_cancelled(cancel, same_repository(job)).await?;
     if new_config.is_some() {
         may_be_filled(&journal, job)?;
@@ -63,7 +60,7 @@ pub(super) async fn pass(
     let loss = lost.sentence(&report.from);
     let may_delete = loss.is_none() && !job.options.keep_all;
     report.wrong.extend(loss);
-    let surplus = surplus(job, (&near, &far), &mut report)?;
+    let surplus = surplus(job, &journal, (&near, &far), &mut report)?;
     if may_delete {
         report.refused =
             unless_cancelled(cancel, refusal(job, &known, (&near, &far), &surplus.concat()))
@@ -105,7 +102,11 @@ struct Known {
 }
 
 impl Known {
-    fn of(journal: &Journal<'_>, near: &Inventory, far: &Inventory) -> Result<Self, LedgerError> {
+    fn of(
+        journal: &Journal<'_>,
+        near: &Inventory,
+        far: &Inventory,
+    ) -> Result<Self, RepositoryError> {
         let (mut snapshots, mut brought, begun) =
             (journal.mirrored()?, journal.brought()?, journal.begun()?);
         let key = |name: &String| ObjectKind::Snapshot.key(name);
@@ -158,7 +159,7 @@ fn may_be_filled(journal: &Journal<'_>, job: &MirrorJob) -> Result<(), Repositor
     if journal.was_filled()?.is_some() { Err(emptied(journal, job)?) } else { Ok(()) }
 }
 
-fn emptied(journal: &Journal<'_>, job: &MirrorJob) -> Result<RepositoryError, LedgerError> {
+fn emptied(journal: &Journal<'_>, job: &MirrorJob) -> Result<RepositoryError, RepositoryError> {
     Ok(super::emptied(journal.held()?, &job.to.location()))
 }
 
@@ -190,18 +191,16 @@ async fn list_both(job: &MirrorJob, new: bool) -> Result<(Inventory, Inventory),
 /// was removed here on purpose: any other may be the only one whose password someone still has.
 fn surplus(
     job: &MirrorJob,
+    journal: &Journal<'_>,
     (near, far): (&Inventory, &Inventory),
     report: &mut MirrorReport,
-) -> Result<Vec<Vec<Named>>, LedgerError> {
+) -> Result<Vec<Vec<Named>>, RepositoryError> {
     let mut surplus: Vec<Vec<Named>> =
         ObjectKind::DELETED.iter().map(|&kind| far.surplus(near, kind)).collect();
     if job.options.delete_foreign {
         return Ok(surplus);
     }
-    let removed = match &job.ledger {
-        Some(ledger) => ledger.removed_keys(&report.from)?,
-        None => BTreeSet::new(),
-    };
+    let removed = journal.removed_keys(&report.from)?;
     for objects in &mut surplus {
         objects.retain(|object| {
             let goes = object.kind != ObjectKind::Key || removed.contains(&object.key());
@@ -337,7 +336,7 @@ async fn bring(
         })
         .try_buffer_unordered(AT_ONCE);
     futures::pin_mut!(brought);
-    let mut arrived = journal.arrivals();
+    let mut arrived = Arrivals::new(*journal);
     let ended = loop {
         match brought.try_next().await {
             Ok(Some((object, Brought::Whole))) => {
@@ -389,14 +388,17 @@ async fn in_use(job: &MirrorJob) -> Result<Option<String>, RepositoryError> {
 }
 
 /// Counts passes with pending deletions. One is normal; a mirror that postpones them forever only grows.
-fn count_postponed(journal: &Journal<'_>, report: &mut MirrorReport) -> Result<(), LedgerError> {
+fn count_postponed(
+    journal: &Journal<'_>,
+    report: &mut MirrorReport,
+) -> Result<(), RepositoryError> {
     if report.postponed.is_none() {
         return journal.not_postponed();
     }
-    if let Some(postponed) = journal.postpone()? {
-        report.postponed_since = Some(postponed.since);
-        report.postponed_passes = postponed.passes;
-        report.postponed_too_often = postponed.passes >= POSTPONED_PASSES;
+    if let Some((since, passes)) = journal.postpone()? {
+        report.postponed_since = Some(since);
+        report.postponed_passes = passes;
+        report.postponed_too_often = passes >= POSTPONED_PASSES;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use md5::{Digest as _, Md5};
 use super::{
     Count, MirrorJob, MirrorReport,
     inventory::{Inventory, Named},
-    journal::Journal,
+    journal::{Arrivals, Journal},
     unless_cancelled,
 };
 use crate::{
@@ -52,7 +52,7 @@ pub(super) async fn unproven(
             })
         })
         .buffer_unordered(AT_ONCE);
-    let (mut unproven, mut proven) = (Vec::new(), journal.arrivals());
+    let (mut unproven, mut proven) = (Vec::new(), Arrivals::new(*journal));
     let ended = loop {
         match proofs.try_next().await {
             Ok(Some((object, Ok(())))) if job.options.dry_run => drop(object),

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Options of a repair.
+/// Options of a repair from a mirror. The default repairs damaged objects only.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct RepairOptions {
@@ -44,9 +44,9 @@ pub struct RepairReport {
     pub repository: String,
     /// Name of the replica, without credentials.
     pub replica: String,
-    /// Start of the repair.
+    /// Start of the repair, by this machine's clock.
     pub started: Timestamp,
-    /// End of the repair.
+    /// End of the repair, by this machine's clock.
     pub finished: Timestamp,
     /// True if nothing was changed.
     pub dry_run: bool,

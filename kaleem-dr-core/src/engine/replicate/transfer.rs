@@ -20,7 +20,6 @@ const WHOLE_BYTES: u64 = 48 << 20;
 const BUDGET_BYTES: u64 = 64 << 20;
 /// The minimum share of the budget for an object, in bytes, so that not too many small ones are transferred at once.
 const SHARE_BYTES: u64 = 64 << 10;
-/// Number of concurrent transfers.
 pub(crate) const AT_ONCE: usize = 16;
 /// Size of the pieces in which a large object is read, in bytes.
 const PIECE_BYTES: u64 = 8 << 20;

@@ -67,7 +67,6 @@ impl Backpressure {
     }
 }
 
-/// A write in progress.
 #[must_use]
 pub(crate) struct Writing(Backpressure);
 

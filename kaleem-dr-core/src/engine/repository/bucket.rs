@@ -46,7 +46,7 @@ fn as_steps<S: Serializer>(findings: &[Diagnosis], serializer: S) -> Result<S::O
 }
 
 impl BucketReport {
-    /// The corresponding exit status.
+    /// The exit status: 7 if access was denied, 4 if an operation failed, otherwise 0.
     #[must_use]
     pub fn exit(&self) -> Exit {
         if self.kept_out {

@@ -31,7 +31,7 @@ type Engine = rustic_core::Repository<IndexedFullStatus>;
 /// The placeholder for the host's name in a tag.
 const HOST_MARK: &str = "{host}";
 
-/// Options for copying snapshots.
+/// Options for copying snapshots. The default adds no tags and writes.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CopyOptions {
@@ -81,9 +81,9 @@ pub struct CopyFailure {
     pub snapshot: SnapshotId,
     /// The source it is of, where we made it.
     pub source: Option<SourceName>,
-    /// The error.
+    /// The error, with its causes, as one line.
     pub error: String,
-    /// Kind of the failure.
+    /// Kind of the failure, as the exit status that it would cause alone.
     pub exit: Exit,
 }
 

@@ -9,10 +9,7 @@ use super::{
     engine_error::{EngineCause, engine_cause},
     store::{StoreError, StoreErrorKind},
 };
-use crate::{
-    engine::ledger::LedgerError,
-    ground::{Cause, Exit, SourceError},
-};
+use crate::ground::{Cause, Exit, SourceError};
 
 /// The reason why a repository operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +48,7 @@ pub enum RepositoryError {
     /// An error of the object store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An error of rustic_core.
+    /// rustic_core failed. The cause is its message, or the store's error behind it.
     #[error("cannot {action} the repository")]
     Engine {
         /// The operation that failed: `open`, `read the index of`.
@@ -60,7 +57,7 @@ pub enum RepositoryError {
         #[source]
         cause: Cause,
     },
-    /// An object is damaged.
+    /// An object does not match its name, or cannot be decrypted or parsed.
     #[error("{object} is damaged: {why}")]
     Damaged {
         /// The object's key or id.
@@ -68,7 +65,7 @@ pub enum RepositoryError {
         /// Description of the damage.
         why: String,
     },
-    /// No snapshot matches.
+    /// No snapshot begins with this id, or none exists.
     #[error("no snapshot matches {wanted}")]
     NoSnapshot {
         /// The requested snapshot.
@@ -86,7 +83,7 @@ pub enum RepositoryError {
         /// Describes a snapshot that was skipped because it is dated in the future.
         future: Option<String>,
     },
-    /// Several snapshots match.
+    /// Several snapshots begin with this id.
     #[error("{wanted} matches {count} snapshots; give more digits")]
     Ambiguous {
         /// The requested snapshot.
@@ -131,9 +128,10 @@ pub enum RepositoryError {
         location: String,
     },
     /// An error of the ledger.
+    #[cfg(feature = "ledger")]
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The operator cancelled.
+    Ledger(#[from] crate::engine::ledger::LedgerError),
+    /// The operator cancelled before the work was done.
     #[error("cancelled")]
     Cancelled,
 }
@@ -142,7 +140,7 @@ pub enum RepositoryError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HostNewest {
-    /// Name of the host.
+    /// Name of the host, as in its snapshots.
     pub host: String,
     /// Time of its newest snapshot.
     pub newest: Timestamp,

@@ -17,9 +17,9 @@ use crate::{CancellationToken, ground::progress::ProgressSink};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Rewritten {
-    /// The previous id.
+    /// Id before the change; that file is deleted.
     pub from: SnapshotId,
-    /// The new id.
+    /// Id after the change; equal to `from` if nothing changed.
     pub to: SnapshotId,
 }
 

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::CancellationToken;
 
-/// The content of `snapshots/`.
+/// The files of `snapshots/`: those that can be read, and the others.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SnapshotListing {
@@ -26,7 +26,7 @@ pub struct SnapshotListing {
 pub struct UnreadableSnapshot {
     /// Its key in the store.
     pub object: String,
-    /// Description of the defect.
+    /// The defect of the file, as one sentence.
     pub why: String,
 }
 

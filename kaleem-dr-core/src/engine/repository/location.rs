@@ -9,9 +9,11 @@ use std::{
 
 use secrecy::SecretString;
 
+#[cfg(feature = "s3")]
+use super::store::S3Access;
 use super::{
     RepositoryError, store,
-    store::{ObjectStore, OpendalStore, S3Access},
+    store::{ObjectStore, OpendalStore},
 };
 
 /// The directories of a repository on disk.
@@ -19,11 +21,16 @@ const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
 
 /// The location of a repository.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are a handful of them in a process")]
+#[cfg_attr(
+    feature = "s3",
+    expect(clippy::large_enum_variant, reason = "there are a handful of them in a process")
+)]
+#[non_exhaustive]
 pub enum Location {
-    /// A local directory.
+    /// A local directory; absolute, or relative to the process's directory.
     Directory(PathBuf),
     /// A bucket, or a prefix in one.
+    #[cfg(feature = "s3")]
     S3(S3Access),
 }
 
@@ -33,7 +40,18 @@ impl Location {
     pub fn in_words(&self) -> String {
         match self {
             Self::Directory(path) => path.display().to_string(),
+            #[cfg(feature = "s3")]
             Self::S3(access) => access.location(),
+        }
+    }
+
+    /// The directory; `None` for a bucket.
+    #[must_use]
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) => Some(path),
+            #[cfg(feature = "s3")]
+            Self::S3(_) => None,
         }
     }
 
@@ -50,6 +68,7 @@ impl Location {
                 }
                 Err(error) => Err(error.into()),
             },
+            #[cfg(feature = "s3")]
             Self::S3(access) => Ok(Arc::new(OpendalStore::s3(access)?)),
         }
     }
@@ -59,7 +78,7 @@ impl Location {
     /// # Errors
     /// [`RepositoryError::Guarded`] if the location has other content.
     pub fn store_to_fill(&self) -> Result<Arc<dyn ObjectStore>, RepositoryError> {
-        if let Self::Directory(path) = self
+        if let Some(path) = self.directory()
             && !path.join("config").exists()
         {
             make_directories(path)?;
@@ -72,7 +91,7 @@ impl Location {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Access {
-    /// The location.
+    /// The directory or bucket of the repository.
     pub location: Location,
     /// The password of one of its keys.
     pub password: SecretString,
@@ -81,7 +100,7 @@ pub struct Access {
 }
 
 impl Access {
-    /// Access without a cache.
+    /// Access without a cache: index and trees are read from the repository each time.
     #[must_use]
     pub fn new(location: Location, password: SecretString) -> Self {
         Self { location, password, cache_directory: None }

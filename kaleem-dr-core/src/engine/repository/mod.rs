@@ -5,6 +5,7 @@
 
 mod backend;
 mod backpressure;
+#[cfg(feature = "s3")]
 mod bucket;
 mod check;
 mod commit;
@@ -53,6 +54,10 @@ use rustic_core::{
 };
 use tokio::runtime::Handle;
 
+#[cfg(feature = "s3")]
+pub use self::bucket::{BucketReport, check_bucket, check_lifecycle};
+#[cfg(feature = "operate")]
+pub(crate) use self::copy::tags_for;
 #[cfg(test)]
 pub(crate) use self::snapshot::{slice_for_tests, snapshot_for_tests, snapshot_for_tests_with};
 use self::{
@@ -61,7 +66,6 @@ use self::{
     store::ObjectStore,
 };
 pub use self::{
-    bucket::{BucketReport, check_bucket, check_lifecycle},
     check::{CheckReport, ReadData, Remedy},
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     error::{HostNewest, RepositoryError},
@@ -83,7 +87,6 @@ pub use self::{
     },
 };
 pub(crate) use self::{
-    copy::tags_for,
     indexed::IndexedPacks,
     objects::hashes_to_name,
     reader::{BlobPlace, pick, runs},
@@ -136,7 +139,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::AlreadyExists`]; errors of the store.
     pub async fn init(access: &Access, version: u32) -> Result<Self, RepositoryError> {
-        if let Location::Directory(path) = &access.location {
+        if let Some(path) = access.location.directory() {
             lay_out(path)?;
         }
         Self::init_in(
@@ -169,7 +172,7 @@ impl Repository {
         version: u32,
         like: &Self,
     ) -> Result<Self, RepositoryError> {
-        if let Location::Directory(path) = &access.location {
+        if let Some(path) = access.location.directory() {
             lay_out(path)?;
         }
         let options = InitOptions { version, ..InitOptions::default() };
@@ -222,7 +225,7 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::NotFound`], [`RepositoryError::WrongPassword`]; errors of the store.
     pub async fn open(access: &Access) -> Result<Self, RepositoryError> {
-        if let Location::Directory(path) = &access.location
+        if let Some(path) = access.location.directory()
             && !path.join("config").exists()
         {
             return Err(RepositoryError::NotFound { location: path.display().to_string() });

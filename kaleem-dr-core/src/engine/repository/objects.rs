@@ -43,7 +43,7 @@ pub(crate) struct VerifiedObjects {
 pub struct TreeFile {
     /// Its absolute path in the snapshot.
     pub path: PathBuf,
-    /// Size in bytes.
+    /// Size of the file's content, in bytes.
     pub size_bytes: u64,
     pub(crate) node: Node,
 }

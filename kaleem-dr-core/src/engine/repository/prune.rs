@@ -18,7 +18,7 @@ use crate::{CancellationToken, ground::progress::ProgressSink};
 /// Before this time has passed, a writer that honours no locks may still need a marked pack.
 pub const KEEP_MARKED: Duration = Duration::from_hours(23);
 
-/// Options for pruning.
+/// Options for pruning. The default marks packs, and deletes them a day later at the earliest.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PruneOptions {
@@ -28,7 +28,7 @@ pub struct PruneOptions {
     pub max_repack_percent: u64,
     /// Delete immediately instead of only marking. Safe only if every writer honours restic's locks.
     pub instant: bool,
-    /// Plan only.
+    /// Compute and report only; write nothing.
     pub dry_run: bool,
 }
 
@@ -44,7 +44,7 @@ impl Default for PruneOptions {
 pub struct PruneReport {
     /// Packs marked now or before, and deleted by this prune.
     pub packs_deleted: u64,
-    /// Their size, in bytes.
+    /// Total size of the deleted packs, in bytes.
     pub bytes_deleted: u64,
     /// Packs marked by this prune, deleted by one at least 23 hours later.
     pub packs_marked: u64,
@@ -54,9 +54,9 @@ pub struct PruneReport {
     pub packs_repacked: u64,
     /// Packs in no index: remains of crashed or cancelled runs.
     pub packs_unreferenced: u64,
-    /// Their size, in bytes.
+    /// Total size of the packs that no index names, in bytes.
     pub bytes_unreferenced: u64,
-    /// Used data, in bytes.
+    /// Size of the data that snapshots refer to, in bytes.
     pub bytes_used: u64,
     /// Unused data that are kept, in bytes.
     pub bytes_unused: u64,
@@ -76,7 +76,7 @@ impl PruneReport {
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct RepositoryStats {
-    /// Number of snapshots.
+    /// Number of snapshots in the repository.
     pub snapshots_count: u64,
     /// Number of blobs in the index.
     pub total_blob_count: u64,

@@ -95,7 +95,6 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Its share of [`READ_AHEAD_KIB`].
     fn held_kib(&self, places: &[BlobPlace]) -> u32 {
         let plain: u64 = self.wanted.iter().map(|&at| places[at].plain_length()).sum();
         let kib = (plain + u64::from(self.end - self.start)).div_ceil(1 << 10);
@@ -228,7 +227,6 @@ impl SnapshotReader {
         self.tree(&self.snapshot.file.tree)
     }
 
-    /// Reads a tree. Blocking.
     pub(crate) fn tree(&self, id: &TreeId) -> Result<Tree, RepositoryError> {
         self.engine.get_tree(id).map_err(|error| {
             let from_store = iter::successors(error.source(), |&cause| cause.source())

@@ -32,7 +32,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordKind {
-    /// A tripwire's alarm.
+    /// The alarm of a tripwire, which blocks forget and prune.
     Alarm,
 }
 
@@ -53,7 +53,7 @@ pub struct Record {
     pub snapshot: SnapshotId,
     /// The host that wrote it.
     pub host: String,
-    /// Time of writing.
+    /// Time at which it was written, by its host's clock.
     pub time: Timestamp,
     /// The content, as its writer provided it; `null` if it cannot be parsed.
     pub body: Value,

@@ -24,6 +24,7 @@ use crate::ground::host::HostScope;
 /// The number of snapshots to keep, per host and source. A snapshot is kept if any rule keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Retention {
     /// Keep the newest of each of this many hours.
     pub keep_hourly: u32,
@@ -90,13 +91,13 @@ impl ForgetReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForgetGroup {
-    /// Host of the group.
+    /// Host that captured the snapshots of the group.
     pub host: String,
     /// Name of its source, or its paths if kaleem-dr did not make the snapshots.
     pub of: String,
     /// The snapshots to keep, newest first, with the reasons.
     pub keep: Vec<ForgetReason>,
-    /// The snapshots to remove.
+    /// The snapshots that no rule keeps.
     pub remove: Vec<Snapshot>,
 }
 
@@ -104,7 +105,7 @@ pub struct ForgetGroup {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ForgetReason {
-    /// The snapshot to keep.
+    /// The snapshot that a rule keeps.
     pub snapshot: Snapshot,
     /// The rules that apply: `daily snapshot`, `last good snapshot of the source`, …
     pub reasons: Vec<String>,
@@ -112,6 +113,7 @@ pub struct ForgetReason {
 
 /// The snapshots to which a policy applies.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RetentionScope {
     /// The hosts whose snapshots may be forgotten.
     pub hosts: HostScope,

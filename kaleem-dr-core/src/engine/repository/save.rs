@@ -63,7 +63,7 @@ pub struct SaveOptions {
     pub host: HostName,
     /// Additional tags for the snapshot.
     pub tags: Vec<String>,
-    /// Read everything, write nothing.
+    /// Read and digest everything; write nothing.
     pub dry_run: bool,
     /// Content of `/RESTORE.md`; `None` for the general instructions.
     pub restore_text: Option<Arc<str>>,
@@ -101,7 +101,7 @@ pub struct Saved {
     pub added_bytes: u64,
     /// Files that were read because they are new or changed (artifacts among them).
     pub files_new: u64,
-    /// Number of changed files.
+    /// Number of files that differ from the parent snapshot's.
     pub files_changed: u64,
     /// Number of files reused from the parent snapshot without reading them.
     pub files_unmodified: u64,

@@ -1,15 +1,15 @@
 //! Snapshots as the rest of the library sees them.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
 use jiff::{SignedDuration, Timestamp, Zoned};
-use rustic_core::{repofile, repofile::SnapshotFile};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use rustic_core::repofile::SnapshotFile;
 
 use super::{
     crypto::RepositoryKey,
     error::{HostNewest, RepositoryError},
 };
+pub use crate::ground::SnapshotId;
 use crate::{
     engine::change_log::LogSpan,
     ground::{RunId, SourceName, digest::ByteDigest, host::HostScope},
@@ -31,56 +31,6 @@ const SLICE_TAG: &str = "kaleem-dr-slice";
 const RUN_PREFIX: &str = "run:";
 pub(super) const SOURCE_PREFIX: &str = "source:";
 const SLICE_PREFIX: &str = "slice-of:";
-
-/// A snapshot's id: the SHA-256 of its file.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SnapshotId(pub(crate) repofile::SnapshotId);
-
-impl SnapshotId {
-    /// The first eight digits, which restic shows.
-    #[must_use]
-    pub fn short(&self) -> String {
-        self.to_string()[..8].to_owned()
-    }
-}
-
-impl fmt::Display for SnapshotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.into_inner().to_hex())
-    }
-}
-
-impl fmt::Debug for SnapshotId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for SnapshotId {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(self)
-    }
-}
-
-impl FromStr for SnapshotId {
-    type Err = InvalidSnapshotId;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let id: rustic_core::Id = text.parse().map_err(|_| InvalidSnapshotId(text.to_owned()))?;
-        Ok(Self(id.into()))
-    }
-}
-
-/// A text that is not a snapshot id.
-#[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not the id of a snapshot (64 hex digits)")]
-pub struct InvalidSnapshotId(String);
-
-impl<'de> Deserialize<'de> for SnapshotId {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 /// Reports whether this time is later than a clock's drift can explain.
 #[must_use]
@@ -135,13 +85,13 @@ impl Snapshot {
         self.file.original.filter(|original| *original != self.file.id).map(SnapshotId)
     }
 
-    /// Time of the snapshot.
+    /// Time of the snapshot, with its maker's time zone.
     #[must_use]
     pub fn time(&self) -> &Zoned {
         &self.file.time
     }
 
-    /// Host of the snapshot.
+    /// Name of the host that captured it.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.file.hostname
@@ -153,7 +103,7 @@ impl Snapshot {
         self.file.paths.iter().map(PathBuf::from).collect()
     }
 
-    /// The tags, sorted.
+    /// The tags, sorted; those that begin with `run:` or `source:` are ours.
     #[must_use]
     pub fn tags(&self) -> Vec<String> {
         self.file.tags.iter().cloned().collect()

@@ -42,7 +42,6 @@ pub(crate) struct Survey {
 /// The index entry of a pack.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Indexed {
-    /// Size in bytes.
     pub(crate) size_bytes: u32,
     /// True if it is marked for deletion: no snapshot needed it.
     pub(crate) is_marked: bool,
@@ -51,7 +50,6 @@ pub(crate) struct Indexed {
 /// The way in which a pack is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// It does not exist.
     Missing,
     /// Its length is `.0`, but `.1` according to the index.
     Length(u64, u32),

@@ -53,7 +53,7 @@ fn backup(job: &Inspection, known: &Known) -> Answer {
     for source in job.config.backup_sources() {
         let good = parts.iter().map(|past| (&past.kind, &past.part)).any(|(of, part)| {
             of == kind
-                && part.source == source.as_str()
+                && part.source == source
                 && part.repository == known.primary
                 && part.finished >= since
         });

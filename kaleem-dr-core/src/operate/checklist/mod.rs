@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Period of a checklist.
+/// Period of a checklist: how often operators go through it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Period {
@@ -43,7 +43,7 @@ pub enum Period {
 }
 
 impl Period {
-    /// The period's name.
+    /// The period's name on the command line: `daily`, `weekly` or `monthly`.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -71,9 +71,9 @@ impl FromStr for Period {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Holds {
-    /// It holds.
+    /// The evidence shows that it holds.
     Yes,
-    /// It does not hold.
+    /// The evidence shows that it does not hold.
     No,
     /// It could not be answered.
     Unknown,
@@ -81,22 +81,23 @@ pub enum Holds {
 
 /// A sentence in both languages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Text {
-    /// English.
+    /// The text of an English checklist.
     pub en: &'static str,
-    /// Arabic.
+    /// The text of an Arabic checklist.
     pub ar: &'static str,
 }
 
-/// One item.
+/// One item of a list, with its answer and the evidence.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ChecklistLine {
     /// Id of the item, in kebab case.
     pub id: &'static str,
-    /// The condition.
+    /// The condition to hold, as a sentence in both languages.
     pub text: Text,
-    /// The answer.
+    /// The answer to the condition, from the evidence.
     pub holds: Holds,
     /// The evidence: runs, snapshots, free space.
     pub evidence: Vec<String>,
@@ -107,11 +108,11 @@ pub struct ChecklistLine {
 #[must_use]
 #[non_exhaustive]
 pub struct Checklist {
-    /// Period of the list.
+    /// Period that the list is for.
     pub period: Period,
-    /// Time of the answers.
+    /// Time of the answers, by this machine's clock.
     pub at: Timestamp,
-    /// Its items.
+    /// Its items, in the order of the list.
     pub lines: Vec<ChecklistLine>,
 }
 
@@ -130,16 +131,16 @@ impl Checklist {
     }
 }
 
-/// Inputs of a checklist.
+/// Inputs of a checklist: the installation and the machine.
 #[non_exhaustive]
 pub struct Inspection {
-    /// The config.
+    /// The config of the installation.
     pub config: Config,
     /// The environment that the config was read in.
     pub environment: Environment,
     /// The repository that runs save to, by its name in the config.
     pub primary: String,
-    /// The machine.
+    /// The machine whose clock, disks and jobs are examined.
     pub host: Host,
     /// Time at which the backup was last due; if unknown, `status.max_age_hours` ago.
     pub last_scheduled: Option<Timestamp>,

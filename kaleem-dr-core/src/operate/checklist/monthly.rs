@@ -100,7 +100,7 @@ fn of_repository(
     }
     for source in job.config.backup_sources() {
         let proof = drills.proofs.iter().find(|proof| {
-            proof.source == source.as_str()
+            proof.source == source
                 && proof.repository == words
                 && proof.is_good()
                 && proof.proven == Some(ProofLevel::Restored)
@@ -108,7 +108,7 @@ fn of_repository(
         });
         match proof {
             Some(proof) => {
-                let id = proof.snapshot.get(..8).unwrap_or(&proof.snapshot);
+                let id = proof.snapshot.short();
                 answer.for_it(format!(
                     "{name}: {source} {id} was restored and found equal at {}",
                     proof.at

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Checklist, Holds, Inspection, Period, go_through};
 use crate::{
     engine::ledger::{Event, EventKind, Ledger, Part, Proof},
-    ground::{Exit, ProofLevel, RunId},
+    ground::{Exit, ProofLevel, RunId, SnapshotId},
     operate::doctor::{Space, fixture::Fixture},
 };
 
@@ -41,7 +41,7 @@ async fn a_day_holds_after_a_backup_and_no_longer_two_days_later() {
     let mut place = Fixture::new();
     let repository = place.backed_up(1).await;
     let id = repository.snapshots().await.unwrap()[0].id().short();
-    let run = Ledger::open(&place.state()).unwrap().history(1).unwrap()[0].run.clone();
+    let run = Ledger::open(&place.state()).unwrap().history(1).unwrap()[0].run.to_string();
     let today = list(&place, Period::Daily).await;
     says(&today, "backup-job", Holds::Yes, &run);
     says(&today, "snapshots-today", Holds::Yes, &id);
@@ -131,9 +131,9 @@ async fn a_mirror_has_a_snapshot_only_once_a_pass_after_it_ended_well() {
 async fn a_copy_is_known_by_the_ledger_and_failures_older_than_a_week_are_forgotten() {
     let mut place = Fixture::new();
     let repository = place.backed_up(1).await;
-    let id = repository.snapshots().await.unwrap()[0].id().to_string();
+    let id = repository.snapshots().await.unwrap()[0].id();
     let part = Part {
-        source: "stub".into(),
+        source: "stub".parse().unwrap(),
         repository: MIRROR.into(),
         snapshot: Some(id),
         exit: 0,
@@ -201,11 +201,11 @@ async fn a_month_holds_with_a_drill_of_each_repository_its_report_and_nothing_le
     for repository in [local.as_str(), MIRROR] {
         let drill = event(EventKind::Drill, repository, Exit::Done);
         let proof = Proof {
-            run: drill.run.to_string(),
-            source: "stub".into(),
+            run: drill.run,
+            source: "stub".parse().unwrap(),
             host: String::new(),
             repository: repository.into(),
-            snapshot: "ab".repeat(32),
+            snapshot: SnapshotId::of_test("ab"),
             consistent_at: Timestamp::now(),
             at: Timestamp::now(),
             wanted: ProofLevel::Restored,
@@ -215,10 +215,7 @@ async fn a_month_holds_with_a_drill_of_each_repository_its_report_and_nothing_le
         };
         ledger.record(&drill).unwrap();
         hashes.push(
-            ledger
-                .append_report(&drill.run.to_string(), |previous| format!("{previous:?}"))
-                .unwrap()
-                .hash,
+            ledger.append_report(drill.run, |previous| format!("{previous:?}")).unwrap().hash,
         );
         if repository == MIRROR {
             let month = list(&place, Period::Monthly).await;

@@ -165,7 +165,7 @@ fn copied(
     let held = newest.iter().filter(|source| {
         parts.iter().any(|past| {
             kinds.contains(&past.kind.as_str())
-                && past.part.source == source.source.as_str()
+                && past.part.source == source.source
                 && past.part.repository == repository
                 && past.part.snapshot.is_some()
                 && Some(past.part.finished) >= source.time

@@ -8,7 +8,6 @@ use secrecy::{ExposeSecret, SecretString};
 #[derive(Default)]
 pub(super) struct Ini(BTreeMap<String, Section>);
 
-/// One section.
 #[derive(Default)]
 pub(super) struct Section(BTreeMap<String, SecretString>);
 

@@ -96,12 +96,13 @@ impl fmt::Debug for SourceKind {
     }
 }
 
-/// A valid config.
+/// A config that was parsed and validated.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Config {
     /// All settings except the sources.
     pub settings: Settings,
-    /// The sources, by name.
+    /// The declared sources, by their names.
     pub sources: BTreeMap<SourceName, DeclaredSource>,
 }
 
@@ -109,8 +110,9 @@ pub struct Config {
 /// that other sources can be listed or restored on a machine that only has the repository's
 /// password.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct DeclaredSource {
-    /// Kind of the source.
+    /// Kind of the source: its `type` in the config.
     pub kind: &'static str,
     /// The secret files that its table refers to, by key.
     pub secret_files: Vec<(String, PathBuf)>,
@@ -145,6 +147,7 @@ impl fmt::Debug for Config {
 /// A fault of a config, with its place.
 #[derive(Debug, thiserror::Error)]
 #[error("{}{place}: {message}", path.display())]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The file, or the name used instead.
     pub path: PathBuf,

@@ -25,6 +25,7 @@ use crate::{
 /// All settings that do not belong to a single source.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Settings {
     /// Host that this installation saves as, and whose points, proofs and retention it uses
     /// [default: the machine's name]. Set it if that name changes (containers), or to continue as a
@@ -45,7 +46,7 @@ pub struct Settings {
     /// Repositories, by name. Without `--repo`, the one named `local` or the only one is used.
     #[serde(default)]
     pub repository: BTreeMap<String, RepositorySettings>,
-    /// Settings of a run.
+    /// Settings of a backup run.
     #[serde(default)]
     pub backup: BackupSettings,
     /// Number of snapshots to keep, per host and source.
@@ -55,13 +56,13 @@ pub struct Settings {
     /// on. Without this table, none are written.
     #[serde(default)]
     pub staged: Option<Staging>,
-    /// Limits of `status`.
+    /// Limits of `status`: ages and expected hosts.
     #[serde(default)]
     pub status: StatusSettings,
     /// Amount of history to keep in the state directory.
     #[serde(default)]
     pub ledger: LedgerLimits,
-    /// Recovery objectives.
+    /// Recovery objectives: the promised RPO and RTO, and the level of a proof.
     #[serde(default)]
     pub objectives: Objectives,
     /// Limits above which a snapshot is suspicious: then nothing is forgotten or pruned until the
@@ -74,10 +75,10 @@ pub struct Settings {
     /// Change logs that are saved between backups.
     #[serde(default)]
     pub oplog: OplogSettings,
-    /// Times of scheduled jobs.
+    /// Times of the jobs that `schedule install` installs.
     #[serde(default)]
     pub schedule: ScheduleSettings,
-    /// Limits of `doctor`.
+    /// Limits above which `doctor` reports a problem.
     #[serde(default)]
     pub doctor: DoctorSettings,
 }
@@ -160,14 +161,15 @@ fn span(hours: u32) -> String {
     }
 }
 
-/// A repository.
+/// A repository or a mirror: its location, its password and its network.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RepositorySettings {
     /// A directory; `s3:https://ENDPOINT/BUCKET/PREFIX`, as in restic; `s3://BUCKET/PREFIX` with
     /// `endpoint`; or `rclone:REMOTE:PATH`, for an S3 remote in rclone's config.
     pub location: String,
-    /// Password of the repository.
+    /// Password of one of the repository's keys.
     pub password: SecretRef,
     /// Name of the repository of which this one is a mirror; `kaleem-dr replicate` updates it.
     #[serde(default)]
@@ -216,15 +218,16 @@ pub struct RepositorySettings {
     pub tags: Vec<String>,
 }
 
-/// Settings of a run.
+/// Settings of a backup run.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct BackupSettings {
     /// Sources to capture, in this order [default: all, by name].
     pub sources: Option<Vec<SourceName>>,
     /// Forget by `[retention]` after a run.
     pub forget: bool,
-    /// Prune after forgetting.
+    /// Prune after forgetting, in the same run [default: false].
     pub prune: bool,
     /// Additional tags for every snapshot.
     pub tags: Vec<String>,
@@ -232,9 +235,10 @@ pub struct BackupSettings {
     pub also: Vec<String>,
 }
 
-/// Limits of `status`.
+/// Limits of `status`: an exceeded one ends it with 6.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct StatusSettings {
     /// Age from which a source's newest whole snapshot is stale, in hours.
     pub max_age_hours: u32,
@@ -256,7 +260,7 @@ pub enum SettingsError {
     /// A secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The location is invalid.
+    /// The location is neither a directory nor a bucket that is supported.
     #[error("{0}")]
     Location(String),
     /// The key is missing, or cannot be a key of the service.

@@ -25,12 +25,10 @@ pub(super) struct Remote {
 }
 
 impl Remote {
-    /// Its settings.
     pub(super) fn settings(&self) -> Option<&Section> {
         self.ini.section(&self.name)
     }
 
-    /// Its name.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
@@ -120,7 +118,6 @@ fn follow(location: &str, ini: Ini, shown: &str) -> Result<Place, String> {
     Err(format!("rclone's aliases in {shown} form a circle"))
 }
 
-/// Path of rclone's config.
 pub(super) fn config_path(environment: &Environment) -> Result<PathBuf, String> {
     if let Some(path) = environment.get("RCLONE_CONFIG") {
         return Ok(path.into());

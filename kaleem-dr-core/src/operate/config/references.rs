@@ -9,6 +9,7 @@ use super::{ConfigError, Place, line_and_column, secret::SecretRef};
 
 /// The references of a config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct References {
     /// Each secret, with the key that refers to it: `repository.local.password`. A secret in a list
     /// has the list's key.

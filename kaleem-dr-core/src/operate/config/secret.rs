@@ -26,7 +26,7 @@ use serde::{
 pub enum SecretRef {
     /// A file that only its owner can read. One trailing line break is removed.
     File(PathBuf),
-    /// An environment variable.
+    /// An environment variable of this name.
     Env(String),
     /// A file of this name in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`).
     Credential(String),
@@ -214,7 +214,7 @@ pub enum SecretError {
         "the systemd credential {0} does not exist because CREDENTIALS_DIRECTORY is not set; check LoadCredential= in the unit"
     )]
     NoCredentials(String),
-    /// The secret is empty.
+    /// The secret exists, but is empty.
     #[error("the secret in {0} is empty")]
     Empty(SecretRef),
 }

@@ -54,7 +54,6 @@ impl Names {
     }
 }
 
-/// Examines every job.
 pub(super) fn examine(host: &Host, jobs: &Jobs, names: &Names) -> Vec<Diagnosis> {
     let mut found: Vec<Diagnosis> = jobs
         .unread

@@ -43,10 +43,10 @@ use crate::{
     recovery::source::Restorable,
 };
 
-/// Inputs of an examination.
+/// Inputs of an examination: the installation and the machine.
 #[non_exhaustive]
 pub struct Examination {
-    /// The config.
+    /// The config of the installation.
     pub config: Config,
     /// Path of the config, if it is a file.
     pub config_path: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub struct Examination {
     pub environment: Environment,
     /// The repository that runs save to, by its name in the config.
     pub primary: Option<String>,
-    /// The machine.
+    /// The machine whose files, disks and clock are examined.
     pub host: Host,
     /// Contacts no servers: neither sources nor buckets.
     pub offline: bool,
@@ -149,7 +149,6 @@ fn not_made(name: &SourceName, why: &str) -> Diagnosis {
         .fix(format!("fix [source.{name}] or the secrets that it refers to"))
 }
 
-/// Examines one source.
 async fn ask(source: Arc<dyn Restorable>, deadline: Duration) -> Vec<Diagnosis> {
     match tokio::time::timeout(deadline, source.diagnose()).await {
         Ok(found) => found,

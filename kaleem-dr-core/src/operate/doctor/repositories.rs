@@ -17,7 +17,6 @@ use crate::{
 /// Name of our processes (`/proc/PID/comm`).
 const PROGRAM: &str = "kaleem-dr";
 
-/// Checks one repository.
 pub(super) async fn examine(job: &Examination, name: &str, deadline: Duration) -> Vec<Diagnosis> {
     let settings = &job.config.settings;
     let Some(repository) = settings.repository.get(name) else { return Vec::new() };

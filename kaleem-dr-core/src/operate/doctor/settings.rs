@@ -5,9 +5,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Limits of `doctor`.
+/// Limits above which `doctor` reports a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct DoctorSettings {
     /// Age from which a bucket's key is due for rotation, in days.
     pub key_age_days: u32,

@@ -10,7 +10,6 @@ use crate::{
     operate::tripwire::Alarms,
 };
 
-/// Unacknowledged alarms.
 pub(super) fn alarms(job: &Examination) -> Vec<Diagnosis> {
     let alarms = match Alarms::load(&job.config.settings.state_directory) {
         Ok(alarms) => alarms,

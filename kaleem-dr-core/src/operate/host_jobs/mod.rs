@@ -55,9 +55,7 @@ const BEFORE_A_PROGRAM: [&str; 22] = [
 pub(crate) struct Job {
     /// File that runs it: `/etc/cron.d/kaleem-backups`.
     pub place: PathBuf,
-    /// Kind of the job.
     pub kind: JobKind,
-    /// The job is enabled.
     pub is_active: bool,
     /// Its lines, and those of the scripts that it calls.
     pub lines: Vec<Line>,
@@ -69,7 +67,6 @@ pub(crate) enum JobKind {
     Service,
 }
 
-/// Kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
     Crontab { with_user: bool },
@@ -83,9 +80,7 @@ pub(crate) enum FileKind {
 pub(crate) struct Line {
     /// Place of the line: `/etc/cron.d/kaleem-backups:3`.
     pub place: String,
-    /// Path of the file.
     pub file: PathBuf,
-    /// Kind of the file.
     pub kind: FileKind,
     /// Permission bits of the file.
     pub mode: u32,

@@ -11,7 +11,7 @@ use crate::{
     recovery::source::{Restorable, Unavailable},
 };
 
-/// Options of a run.
+/// Options of a run: what to save, where, and what follows.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct BackupJob {
@@ -19,7 +19,7 @@ pub struct BackupJob {
     pub run: Option<RunId>,
     /// Host that the snapshots belong to, and whose snapshots may be forgotten.
     pub host: HostName,
-    /// Repository to save to.
+    /// Repository that receives the snapshots first.
     pub repository: Repository,
     /// Sources to capture, in this order.
     pub sources: Vec<Arc<dyn Restorable>>,
@@ -28,7 +28,7 @@ pub struct BackupJob {
     pub unavailable: Vec<Unavailable>,
     /// Rules to forget by afterwards; `None` forgets nothing.
     pub retention: Option<Retention>,
-    /// Prunes after forgetting.
+    /// Prunes at the end of the run, unless an alarm blocks it.
     pub prune: bool,
     /// Directory of the staged files; `None` writes none.
     pub staging: Option<Staging>,

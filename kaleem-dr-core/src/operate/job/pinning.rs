@@ -74,7 +74,7 @@ pub async fn pin(
     for snapshot in chosen {
         let change = repository.set_pinned(snapshot, pinned, lock, progress, cancel).await?;
         if let Some(ledger) = &ledger {
-            ledger.rename_snapshot(&change.from.to_string(), &change.to.to_string())?;
+            ledger.rename_snapshot(change.from, change.to)?;
         }
         rewritten.push(change);
     }

@@ -29,15 +29,16 @@ pub fn rebuild(
     for snapshot in
         snapshots.iter().filter(|snapshot| snapshot.is_ours() && snapshot.host() == host)
     {
-        if let Some(run) = snapshot.run().filter(|run| !known.contains(&run.to_string())) {
+        if let Some(run) = snapshot.run().filter(|run| !known.contains(run)) {
             runs.entry(run).or_default().push(snapshot);
         }
     }
     let added = runs.len();
     for (run, snapshots) in runs {
-        let parts: Vec<Part> = snapshots.iter().map(|snapshot| part(snapshot, location)).collect();
+        let parts = snapshots.iter().filter_map(|snapshot| part(snapshot, location)).collect();
         let times = || snapshots.iter().map(|snapshot| snapshot.time().timestamp());
-        let exit = if parts.iter().all(|part| part.exit == 0) { Exit::Done } else { Exit::Partial };
+        let is_whole = snapshots.iter().all(|snapshot| snapshot.is_whole());
+        let exit = if is_whole { Exit::Done } else { Exit::Partial };
         ledger.record(&Event {
             run,
             kind: EventKind::Backup,
@@ -52,17 +53,18 @@ pub fn rebuild(
     Ok(added)
 }
 
-fn part(snapshot: &Snapshot, location: &str) -> Part {
+/// The part of a snapshot's source; `None` for a snapshot that does not name it.
+fn part(snapshot: &Snapshot, location: &str) -> Option<Part> {
     let time = snapshot.time().timestamp();
-    Part {
-        source: snapshot.source().map(|source| source.to_string()).unwrap_or_default(),
+    Some(Part {
+        source: snapshot.source()?,
         repository: location.to_owned(),
-        snapshot: Some(snapshot.id().to_string()),
+        snapshot: Some(snapshot.id()),
         exit: if snapshot.is_whole() { Exit::Done } else { Exit::Partial }.code(),
         finished: time,
         seconds: 0.0,
         size_bytes: snapshot.size_bytes().unwrap_or(0),
         added_bytes: snapshot.new_blob_bytes().unwrap_or(0),
         consistent_at: Some(time),
-    }
+    })
 }

@@ -18,17 +18,17 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RunReport {
-    /// Id of the run.
+    /// Id of the run, also in its snapshots' tags.
     pub run: RunId,
     /// Host that it ran on.
     pub host: String,
-    /// Location of the repository.
+    /// Location of the repository, without credentials.
     pub repository: String,
-    /// Start of the run.
+    /// Start of the run, by this machine's clock.
     pub started: Timestamp,
-    /// End of the run.
+    /// End of the run, by this machine's clock.
     pub finished: Timestamp,
-    /// Nothing was written.
+    /// Everything was read, but nothing was written.
     pub dry_run: bool,
     /// A report for each source, in order.
     pub sources: Vec<SourceReport>,
@@ -36,7 +36,7 @@ pub struct RunReport {
     pub forgotten: Option<usize>,
     /// Report of the prune; `None` if it did not run.
     pub prune: Option<PruneReport>,
-    /// Error of retention.
+    /// Error of forget or prune; the snapshots are saved all the same.
     pub retention_error: Option<String>,
     /// A report for each secondary repository.
     #[serde(rename = "further")]
@@ -55,19 +55,19 @@ pub struct RunReport {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct SourceReport {
-    /// Name of the source.
+    /// Name of the source in the config.
     pub source: SourceName,
-    /// Kind of the source.
+    /// Kind of the source: its `type` in the config.
     pub kind: String,
     /// Its snapshot; `None` if it failed, or in a dry run.
     pub snapshot: Option<SnapshotId>,
-    /// Error of the source.
+    /// Error of the source, with its causes; then there is no snapshot.
     pub error: Option<String>,
-    /// Captured size, in bytes.
+    /// Size of the captured data, in bytes.
     pub size_bytes: u64,
     /// Bytes added to the repository.
     pub added_bytes: u64,
-    /// Number of captured artifacts.
+    /// Number of captured artifacts; 0 for trees of files.
     pub artifacts: usize,
     /// Number of items (documents, definitions) in them, where they are counted.
     pub items: u64,
@@ -75,9 +75,9 @@ pub struct SourceReport {
     pub files: u64,
     /// Number of files that were new, changed or unchanged.
     pub files_new: u64,
-    /// See `files_new`.
+    /// Number of files that differ from the parent snapshot's: see `files_new`.
     pub files_changed: u64,
-    /// See `files_new`.
+    /// Number of files that equal the parent snapshot's: see `files_new`.
     pub files_unmodified: u64,
     /// Uncompressed size of the blobs that were new to the repository, in bytes.
     pub new_blob_bytes: u64,
@@ -90,13 +90,13 @@ pub struct SourceReport {
     pub consistent_at: Option<Timestamp>,
     /// Parts that could not be captured.
     pub incomplete: Vec<Incomplete>,
-    /// Its staged file.
+    /// Its staged file, if the config requests one.
     pub staged: Option<StagedFile>,
     /// Why the staged file is missing.
     pub staged_error: Option<String>,
     /// Its copies in secondary repositories.
     pub copies: Vec<CopyOutcome>,
-    /// Duration, in seconds.
+    /// Duration of the work on it, in seconds.
     pub seconds: f64,
     /// Exit status of the source.
     pub exit: Exit,
@@ -112,7 +112,7 @@ pub struct CopyOutcome {
     pub snapshot: Option<SnapshotId>,
     /// Why the copy is missing.
     pub error: Option<String>,
-    /// Bytes added there.
+    /// Bytes that the copy added to that repository.
     pub added_bytes: u64,
 }
 
@@ -126,13 +126,13 @@ pub struct SecondaryReport {
     pub location: Option<String>,
     /// Error of the repository, or of a copy to it.
     pub error: Option<String>,
-    /// Bytes added.
+    /// Bytes that all copies added to that repository.
     pub added_bytes: u64,
     /// Number of forgotten snapshots; `None` if retention did not run.
     pub forgotten: Option<usize>,
     /// Report of the prune; `None` if it did not run.
     pub prune: Option<PruneReport>,
-    /// Error of retention.
+    /// Error of forget or prune in that repository.
     pub retention_error: Option<String>,
 }
 

@@ -10,15 +10,24 @@ use crate::{
 };
 
 /// A restore of a chosen point.
+#[non_exhaustive]
 pub struct Restoring<'a> {
     /// Source that restores the point.
     pub source: &'a dyn Restorable,
-    /// Point to restore.
+    /// Point to restore, opened from a snapshot or a file.
     pub point: &'a PointReader,
     /// Notes for the operator about the choice of the point.
     pub notes: Vec<String>,
     /// The host that restores, and the host whose snapshots were selected.
     pub identity: &'a Identity,
+}
+
+impl<'a> Restoring<'a> {
+    /// A restore without notes.
+    #[must_use]
+    pub fn new(source: &'a dyn Restorable, point: &'a PointReader, identity: &'a Identity) -> Self {
+        Self { source, point, notes: Vec::new(), identity }
+    }
 }
 
 /// Makes the plan. Writes nothing.

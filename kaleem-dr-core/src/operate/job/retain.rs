@@ -27,13 +27,11 @@ pub(super) struct Retaining<'a> {
     pub(super) patience: Duration,
 }
 
-/// The result of retention.
 #[derive(Clone, Debug)]
 pub(super) struct Retained {
     pub(super) forgotten: usize,
     /// `None` if pruning was not requested, or was withheld.
     pub(super) prune: Option<PruneReport>,
-    /// Why pruning was withheld.
     pub(super) withheld: Option<String>,
 }
 

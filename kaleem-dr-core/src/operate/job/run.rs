@@ -67,13 +67,11 @@ async fn run_backup(
 /// The repository of a run that a snapshot was saved to first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// The run's own.
     Own,
     /// A secondary one, by its index in [`Run::secondaries`].
     Secondary(usize),
 }
 
-/// A run in progress.
 pub(super) struct Run<'a> {
     pub(super) job: &'a BackupJob,
     pub(super) progress: &'a Arc<dyn ProgressSink>,
@@ -261,7 +259,6 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Completes the report.
     pub(super) fn end(self) -> RunReport {
         let wanted = self.job.sources.len() + self.job.unavailable.len();
         let mut report = self.report;

@@ -28,6 +28,7 @@ const DATE: &str = "%Y-%m-%dT%H%M%SZ";
 /// Location and number of staged files.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Staging {
     /// The backup root; each source has a directory of its name below it.
     pub directory: PathBuf,
@@ -54,7 +55,7 @@ fn ten() -> u8 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StagedFile {
-    /// Path of the file.
+    /// Path of the file below the backup root.
     pub path: PathBuf,
     /// Size of the file, in bytes.
     pub size_bytes: u64,
@@ -63,6 +64,11 @@ pub struct StagedFile {
 }
 
 impl Staging {
+    /// The newest seven files of every source, with ten percent of the file system free.
+    pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into(), keep: seven(), min_free_percent: ten(), sources: None }
+    }
+
     /// Reports whether a source's points are staged.
     #[must_use]
     pub fn wants(&self, source: &SourceName) -> bool {

@@ -24,7 +24,7 @@ use crate::{
 pub struct SourceStatus {
     /// Name of the repository in the config.
     pub repository: String,
-    /// Host whose snapshots count.
+    /// Host whose snapshots count, by its name.
     pub host: String,
     /// Freshness of its newest snapshot.
     #[serde(flatten)]
@@ -49,14 +49,15 @@ impl SourceStatus {
 pub struct StatusOf {
     /// Its name in the config.
     pub name: String,
-    /// Its location.
+    /// Its location, without credentials, as in the ledger.
     pub location: String,
     /// Location of the repository that it mirrors.
     pub mirror_of: Option<String>,
 }
 
-/// Inputs of statuses.
+/// Inputs of statuses: history, objectives and limits.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct StatusRules<'a> {
     /// Known runs, mirror passes and proofs.
     pub ledger: &'a Ledger,
@@ -64,15 +65,27 @@ pub struct StatusRules<'a> {
     pub objectives: &'a Objectives,
     /// Sources that a backup captures.
     pub sources: &'a [SourceName],
-    /// Host whose snapshots count.
+    /// Host whose snapshots count, by its name.
     pub host: &'a str,
     /// Age from which a source's newest snapshot is stale.
     pub max_age: SignedDuration,
-    /// Current time.
+    /// Current time, from which ages are computed.
     pub now: Timestamp,
 }
 
-impl StatusRules<'_> {
+impl<'a> StatusRules<'a> {
+    /// The rules for a host as of now, with `max_age` as the age from which a source's newest snapshot is stale.
+    #[must_use]
+    pub fn new(
+        ledger: &'a Ledger,
+        objectives: &'a Objectives,
+        sources: &'a [SourceName],
+        host: &'a str,
+        max_age: SignedDuration,
+    ) -> Self {
+        Self { ledger, objectives, sources, host, max_age, now: Timestamp::now() }
+    }
+
     /// Status of the sources in a repository whose snapshots are given.
     ///
     /// # Errors
@@ -86,10 +99,7 @@ impl StatusRules<'_> {
         let slices = self.ledger.proven_slices(origin)?;
         let known = Known {
             restorable: restorable(snapshots, self.host, self.now),
-            reach: reach(snapshots, self.host, &slices)
-                .into_iter()
-                .map(|(snapshot, reached)| (snapshot.to_string(), reached))
-                .collect(),
+            reach: reach(snapshots, self.host, &slices),
         };
         self.judge(
             of,
@@ -110,7 +120,7 @@ impl StatusRules<'_> {
     ) -> Result<Vec<SourceStatus>, LedgerError> {
         if of.mirror_of.is_some() {
             let held = self.ledger.held(&of.location)?;
-            let is_held = |snapshot: &&Snapshot| held.contains(&snapshot.id().to_string());
+            let is_held = |snapshot: &&Snapshot| held.contains(&snapshot.id());
             let held: Vec<Snapshot> = origin.iter().filter(is_held).cloned().collect();
             return self.of_repository(of, &held);
         }
@@ -120,10 +130,10 @@ impl StatusRules<'_> {
             let mine = parts.iter().filter(|past| {
                 brings.contains(&past.kind.as_str())
                     && past.part.repository == of.location
-                    && past.part.source == source.as_str()
+                    && past.part.source == *source
             });
             let newest = mine.max_by_key(|past| past.part.finished).map(|past| Newest {
-                snapshot: past.part.snapshot.as_ref().and_then(|id| id.parse().ok()),
+                snapshot: past.part.snapshot,
                 time: past.part.consistent_at.unwrap_or(past.part.finished),
                 is_whole: true,
                 size_bytes: Some(past.part.size_bytes),
@@ -164,23 +174,23 @@ impl StatusRules<'_> {
 /// The facts about a repository that only its snapshots tell.
 struct Known {
     /// Ids of the snapshots that can be restored.
-    restorable: BTreeSet<String>,
+    restorable: BTreeSet<SnapshotId>,
     /// The moment to which proven slices extend a snapshot, by its id.
-    reach: BTreeMap<String, Timestamp>,
+    reach: BTreeMap<SnapshotId, Timestamp>,
 }
 
 /// Freshness of a source's newest snapshot.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Freshness {
-    /// Source of the snapshots.
+    /// Source that made the snapshots.
     #[serde(skip)]
     pub source: SourceName,
     /// Its newest snapshot that is not dated in the future; `None` if there is none.
     pub snapshot: Option<SnapshotId>,
-    /// Time of that snapshot.
+    /// Time of that snapshot; `None` if there is none.
     pub time: Option<Timestamp>,
-    /// Age of that snapshot.
+    /// Age of that snapshot, in seconds; `None` if there is none.
     pub age_seconds: Option<i64>,
     /// The newest snapshot is whole.
     pub whole: bool,
@@ -251,7 +261,7 @@ pub fn freshness(
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct HostStatus {
-    /// Host of the snapshots.
+    /// Host that made the snapshots, by its name.
     pub host: String,
     /// The source; `None` for an expected host without any snapshot.
     pub source: Option<SourceName>,
@@ -310,7 +320,7 @@ pub fn status_of_hosts(
 }
 
 /// The whole snapshots of a host that are not dated in the future, by id.
-fn restorable(snapshots: &[Snapshot], host: &str, now: Timestamp) -> BTreeSet<String> {
+fn restorable(snapshots: &[Snapshot], host: &str, now: Timestamp) -> BTreeSet<SnapshotId> {
     snapshots
         .iter()
         .filter(|snapshot| {
@@ -319,7 +329,7 @@ fn restorable(snapshots: &[Snapshot], host: &str, now: Timestamp) -> BTreeSet<St
                 && snapshot.is_whole()
                 && !snapshot.is_of_the_future(now)
         })
-        .map(|snapshot| snapshot.id().to_string())
+        .map(Snapshot::id)
         .collect()
 }
 

@@ -18,7 +18,7 @@ use crate::{
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct VerifyJob {
-    /// Repository of the points.
+    /// Repository that contains the points.
     pub repository: Repository,
     /// Sources to verify, in this order.
     pub sources: Vec<Arc<dyn Restorable>>,
@@ -26,7 +26,7 @@ pub struct VerifyJob {
     pub unavailable: Vec<Unavailable>,
     /// Selection of the point of each source.
     pub point: PointChoice,
-    /// Level to prove.
+    /// Level to prove, with all levels below it.
     pub level: ProofLevel,
     /// Maximum wait for another program's lock.
     pub patience: Duration,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::MetricsError;
 use crate::{
     engine::ledger::{EventKind, Ledger, PastEvent, PastPart, Proof},
+    ground::SourceName,
     operate::{
         config::{Config, RepositoryNames, secret::Environment},
         tripwire::{Alarm, Alarms},
@@ -28,10 +29,9 @@ pub(super) struct MetricInputs {
     /// Newest events; `good` are the newest that ended with 0.
     pub(super) events: Vec<PastEvent>,
     pub(super) good_events: Vec<PastEvent>,
-    /// Newest first.
     pub(super) proofs: Vec<Proof>,
     pub(super) alarms: Vec<Alarm>,
-    pub(super) sources: Vec<String>,
+    pub(super) sources: Vec<SourceName>,
     /// Mirrors, with the repositories that they mirror.
     pub(super) mirrors: Vec<(String, String)>,
     /// The moment of a source's newest proven point, by source and repository.
@@ -45,7 +45,7 @@ impl MetricInputs {
         let settings = &config.settings;
         let ledger = Ledger::open(&settings.state_directory)?;
         let names = RepositoryNames::of(settings, environment);
-        let sources: Vec<String> = config.sources.keys().map(ToString::to_string).collect();
+        let sources: Vec<SourceName> = config.sources.keys().cloned().collect();
         let parts = |good| {
             Ok::<_, MetricsError>(newest_parts(ledger.newest_parts(good)?, &names, &sources))
         };
@@ -88,7 +88,7 @@ impl MetricInputs {
 
     /// The newest matching proof of each source in each repository.
     pub(super) fn newest_proofs(&self, fits: impl Fn(&Proof) -> bool) -> Vec<&Proof> {
-        let mut newest: BTreeMap<(&str, &str), &Proof> = BTreeMap::new();
+        let mut newest: BTreeMap<(&SourceName, &str), &Proof> = BTreeMap::new();
         for proof in self.proofs.iter().filter(|proof| fits(proof)) {
             newest.entry((&proof.source, &proof.repository)).or_insert(proof);
         }
@@ -133,9 +133,9 @@ fn proven_at(
 fn newest_parts(
     parts: Vec<PastPart>,
     names: &RepositoryNames,
-    sources: &[String],
+    sources: &[SourceName],
 ) -> Vec<PastPart> {
-    let mut newest: BTreeMap<(String, String, String), PastPart> = BTreeMap::new();
+    let mut newest: BTreeMap<(String, SourceName, String), PastPart> = BTreeMap::new();
     for mut past in parts {
         let Some(name) = names.name_of(&past.part.repository) else { continue };
         if !sources.contains(&past.part.source) {

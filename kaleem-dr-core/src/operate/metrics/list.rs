@@ -15,7 +15,7 @@ use crate::{
 const OF_JOB: &[&str] = &["kind", "source", "repository"];
 const OF_SOURCE: &[&str] = &["source", "repository"];
 
-/// Every metric.
+/// Every metric, in the order in which it is printed.
 pub static METRICS: [Metric; 20] = [
     Metric {
         name: "kaleem_dr_build_info",
@@ -114,7 +114,10 @@ pub static METRICS: [Metric; 20] = [
             measured
                 .iter()
                 .filter_map(|proof| {
-                    Some(sample(&[&proof.source, &proof.repository], proof.restore_seconds?))
+                    Some(sample(
+                        &[proof.source.as_str(), &proof.repository],
+                        proof.restore_seconds?,
+                    ))
                 })
                 .collect()
         },
@@ -144,7 +147,9 @@ pub static METRICS: [Metric; 20] = [
             let value = |good| if good { 0.0 } else { 1.0 };
             restored
                 .iter()
-                .map(|proof| sample(&[&proof.source, &proof.repository], value(proof.is_good())))
+                .map(|proof| {
+                    sample(&[proof.source.as_str(), &proof.repository], value(proof.is_good()))
+                })
                 .collect()
         },
     },
@@ -214,23 +219,25 @@ fn of_jobs(
 ) -> Vec<Sample> {
     let whole =
         events.iter().map(|event| sample(&[&event.kind, "", &event.repository], of_event(event)));
-    let each = parts
-        .iter()
-        .map(|past| sample(&[&past.kind, &past.part.source, &past.part.repository], of_part(past)));
+    let each = parts.iter().map(|past| {
+        sample(&[&past.kind, past.part.source.as_str(), &past.part.repository], of_part(past))
+    });
     whole.chain(each).collect()
 }
 
 fn of_backups(inputs: &MetricInputs, value: impl Fn(&PastPart) -> Option<f64>) -> Vec<Sample> {
     let backups = inputs.backups();
     backups
-        .filter_map(|past| Some(sample(&[&past.part.source, &past.part.repository], value(past)?)))
+        .filter_map(|past| {
+            Some(sample(&[past.part.source.as_str(), &past.part.repository], value(past)?))
+        })
         .collect()
 }
 
 fn proven(inputs: &MetricInputs) -> Vec<Sample> {
     let mut of: BTreeMap<(&str, &str), Vec<&Proof>> = BTreeMap::new();
     for proof in &inputs.proofs {
-        of.entry((&proof.source, &proof.repository)).or_default().push(proof);
+        of.entry((proof.source.as_str(), &proof.repository)).or_default().push(proof);
     }
     let mut samples = Vec::new();
     for ((source, repository), proofs) in of {
@@ -255,7 +262,7 @@ fn forecast(inputs: &MetricInputs) -> Vec<Sample> {
         });
         let today = now.map_or(proof.size_bytes, |now| now.part.size_bytes);
         let timed = Timed::of_source(&inputs.proofs, &proof.source, &proof.repository);
-        Some(sample(&[&proof.source, &proof.repository], forecast_seconds(&timed, today)?))
+        Some(sample(&[proof.source.as_str(), &proof.repository], forecast_seconds(&timed, today)?))
     };
     measured.iter().filter_map(of).collect()
 }

@@ -28,10 +28,11 @@ use crate::{
 };
 
 /// A metric; all metrics are gauges.
+#[non_exhaustive]
 pub struct Metric {
     /// Its name, which ends in the unit.
     pub name: &'static str,
-    /// Its help text.
+    /// Its help text, one English sentence.
     pub help: &'static str,
     /// The names of its labels.
     pub labels: &'static [&'static str],
@@ -48,9 +49,9 @@ struct Sample {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Value {
-    /// Name of the metric.
+    /// Name of the metric, beginning with `kaleem_dr_`.
     pub name: &'static str,
-    /// Labels with their values.
+    /// Labels of the metric with their values.
     pub labels: std::collections::BTreeMap<&'static str, String>,
     /// The value, in the unit of the name.
     pub value: f64,
@@ -60,7 +61,7 @@ pub struct Value {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricsError {
-    /// The ledger failed.
+    /// The ledger cannot be opened or read.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// The alarms cannot be read.

@@ -23,6 +23,7 @@ const CONFIG_PATHS: [&str; 2] = ["/etc", "/opt/kaleem"];
 
 /// A config, and the secrets that it needs in files.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Draft {
     /// TOML with comments. Contains no secrets.
     pub config: String,
@@ -32,10 +33,11 @@ pub struct Draft {
 
 /// A secret that exists only as a variable, and its new file.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct DraftSecret {
     /// The new file, readable by its owner only.
     pub path: PathBuf,
-    /// Content of the file.
+    /// Content of the file; never printed.
     pub value: SecretString,
     /// The variable that has the secret.
     pub variable: String,

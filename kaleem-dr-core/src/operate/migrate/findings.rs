@@ -42,7 +42,6 @@ impl Finding {
         Self::new(Diagnosis::warning(code, what), why, advice)
     }
 
-    /// Creates a note.
     pub(super) fn information(
         code: &'static str,
         what: impl Into<String>,
@@ -52,7 +51,6 @@ impl Finding {
         Self::new(Diagnosis::information(code, what), why, advice)
     }
 
-    /// Sets the place.
     pub(super) fn at(self, place: impl Into<String>) -> Self {
         Self { place: Some(place.into()), ..self }
     }

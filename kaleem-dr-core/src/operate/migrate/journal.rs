@@ -22,11 +22,11 @@ const FILE: &str = "/var/lib/kaleem-dr/migration.json";
 /// Its name after everything was undone.
 const UNDONE: &str = "migration.undone.json";
 
-/// A change.
+/// A change to the system, recorded before it is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
-    /// A directory was created.
+    /// A directory was created, because it did not exist.
     MakeDirectory {
         /// Path of the directory.
         path: PathBuf,
@@ -38,19 +38,19 @@ pub enum Step {
         /// SHA-256 of its content, in hex digits.
         sha256: String,
     },
-    /// Our schedules were installed.
+    /// Our schedules were installed, in this style.
     InstallSchedules {
         /// The program that runs them.
         style: Style,
     },
-    /// A file was renamed.
+    /// A file was renamed, so that cron ignores it.
     Rename {
         /// Its old name.
         from: PathBuf,
         /// Its new name.
         to: PathBuf,
     },
-    /// A link was removed.
+    /// A link was removed, so that systemd no longer starts its unit.
     Unlink {
         /// Path of the link.
         path: PathBuf,
@@ -61,6 +61,7 @@ pub enum Step {
 
 /// The record of a migration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Journal {
     /// Format version of this record.
     pub format: u32,
@@ -68,11 +69,11 @@ pub struct Journal {
     pub root: PathBuf,
     /// Path of the new config.
     pub config: PathBuf,
-    /// Start of the migration.
+    /// Start of the migration, by this machine's clock.
     pub begun: Timestamp,
-    /// End of the migration.
+    /// End of the migration; `None` while it can be resumed.
     pub finished: Option<Timestamp>,
-    /// Every change, in order.
+    /// Every change, in the order in which it was made.
     pub steps: Vec<Step>,
 }
 
@@ -84,8 +85,19 @@ pub struct UndoReport {
     pub done: Vec<String>,
     /// Files that were left unchanged, and why.
     pub left: Vec<String>,
-    /// Commands to run now.
+    /// Commands that make systemd aware of the changes.
     pub commands: Vec<String>,
+}
+
+impl UndoReport {
+    /// Runs the commands of this report if systemd runs below `root`. Returns whether they were run; otherwise the operator has to
+    /// run them on that system.
+    ///
+    /// # Errors
+    /// [`MigrateError::Schedule`] for the first that fails; later ones do not run.
+    pub async fn activate(&self, root: &Path) -> Result<bool, MigrateError> {
+        Ok(schedule::activate(root, &self.commands).await?)
+    }
 }
 
 impl Journal {

@@ -42,13 +42,11 @@ pub(super) struct LegacyFile {
 #[derive(Debug)]
 pub(super) struct CronLine {
     pub(super) number: usize,
-    /// The five fields.
     pub(super) fields: String,
     pub(super) when: Option<When>,
     pub(super) command: String,
 }
 
-/// Kinds of old jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LegacyJob {
     Backup,
@@ -71,7 +69,6 @@ impl LegacyJob {
     }
 }
 
-/// The old installation.
 #[derive(Debug)]
 pub(super) struct Legacy {
     pub(super) root: PathBuf,
@@ -80,7 +77,6 @@ pub(super) struct Legacy {
     /// Why the env file is invalid.
     pub(super) env_fault: Option<String>,
     pub(super) cron: Vec<CronLine>,
-    /// `OnCalendar=` of the timer.
     pub(super) calendar: Option<String>,
     /// Files with commands: scripts, units and the cron file.
     pub(super) texts: Vec<LegacyFile>,

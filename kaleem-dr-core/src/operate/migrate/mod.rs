@@ -30,9 +30,9 @@ pub use self::{
     survey::Survey,
     switch::{NotProven, Proven, SwitchReport, begin, prove, switch},
 };
-use crate::operate::schedule::ScheduleError;
+use crate::{ground::Exit, operate::schedule::ScheduleError};
 
-/// Why a migration stopped.
+/// The reason why a migration or its undo stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
@@ -56,6 +56,17 @@ pub enum MigrateError {
     /// Our schedules could not be installed or removed.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+}
+
+impl From<&MigrateError> for Exit {
+    fn from(error: &MigrateError) -> Self {
+        match error {
+            MigrateError::Refused(_) => Self::Refused,
+            MigrateError::Nothing(_) => Self::Usage,
+            MigrateError::Schedule(error) => error.into(),
+            MigrateError::File { .. } => Self::Failed,
+        }
+    }
 }
 
 /// A path of the old system, as seen from here.

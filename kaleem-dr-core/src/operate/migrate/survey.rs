@@ -26,13 +26,13 @@ const CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
 pub struct Survey {
     /// Root directory of the old system.
     pub root: PathBuf,
-    /// The findings, worst first.
+    /// The findings, sorted by severity, worst first.
     pub findings: Vec<Finding>,
     /// The relation of the off-site repository to the local one.
     pub relation: Relation,
     /// Path of the new config.
     pub config_path: PathBuf,
-    /// The config.
+    /// The config that does the same as the old jobs.
     #[serde(skip)]
     pub draft: Draft,
 }
@@ -127,7 +127,6 @@ fn of_files(old: &Legacy, places: &Places) -> Vec<Finding> {
     findings
 }
 
-/// Findings about the variables.
 fn of_variables(old: &Legacy) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(fault) = &old.env_fault {

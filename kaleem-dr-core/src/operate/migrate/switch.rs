@@ -35,7 +35,8 @@ const DISABLED: &str = ".disabled-by-kaleem-dr";
 pub struct Proven(());
 
 /// Why the first run proves nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
 #[non_exhaustive]
 pub struct NotProven {
     /// The reason, as a sentence.
@@ -52,8 +53,11 @@ pub struct SwitchReport {
     pub installed: InstallReport,
     /// The disabled jobs, in words.
     pub disabled: Vec<String>,
-    /// Commands to run now.
+    /// Commands that make systemd aware of the changes.
     pub commands: Vec<String>,
+    /// They were run, because systemd runs on that system.
+    #[serde(skip)]
+    pub commands_run: bool,
 }
 
 /// Writes the secrets' files and the config, or resumes a migration: then its config is used in its
@@ -220,8 +224,12 @@ pub fn switch(
     }
     journal.note(Step::InstallSchedules { style })?;
     let installed = schedule::install(plan, style, &root, false)?;
-    let mut report =
-        SwitchReport { commands: installed.commands.clone(), installed, disabled: Vec::new() };
+    let mut report = SwitchReport {
+        commands: installed.commands.clone(),
+        installed,
+        disabled: Vec::new(),
+        commands_run: false,
+    };
     if exists(&cron) {
         journal.note(Step::Rename { from: cron.clone(), to: off.clone() })?;
         fs::rename(&cron, &off).map_err(failed("rename", &cron))?;

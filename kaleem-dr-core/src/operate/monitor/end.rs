@@ -27,8 +27,6 @@ pub struct Ended {
     pub report: Value,
     /// The end of each source or mirror. A part that is missing here ended as the job did.
     pub parts: Vec<EndedPart>,
-    /// The job is already recorded in the ledger.
-    pub is_recorded: bool,
 }
 
 /// The end of one source or mirror of a job.
@@ -37,11 +35,11 @@ pub struct Ended {
 pub struct EndedPart {
     /// Its name in the config.
     pub name: String,
-    /// Its exit status.
+    /// Exit status of the part alone.
     pub exit: Exit,
     /// Why it did not end well.
     pub message: Option<String>,
-    /// Duration, in seconds.
+    /// Duration of the part, in seconds.
     pub seconds: f64,
 }
 
@@ -57,7 +55,7 @@ impl Ended {
     #[must_use]
     pub fn new(exit: Exit, report: &impl Serialize) -> Self {
         let report = serde_json::to_value(report).unwrap_or_default();
-        Self { exit, message: None, report, parts: Vec::new(), is_recorded: false }
+        Self { exit, message: None, report, parts: Vec::new() }
     }
 
     /// The end of a job without a report: it could not begin, was cancelled, or panicked.
@@ -167,16 +165,18 @@ impl Ended {
     ) -> Event {
         let of_sources =
             matches!(job.kind, EventKind::Backup | EventKind::Verify | EventKind::Drill);
-        let part = |part: &EndedPart| Part {
-            source: part.name.clone(),
-            repository: repository.to_owned(),
-            snapshot: None,
-            exit: part.exit.code(),
-            finished,
-            seconds: part.seconds,
-            size_bytes: 0,
-            added_bytes: 0,
-            consistent_at: None,
+        let part = |part: &EndedPart| {
+            Some(Part {
+                source: part.name.parse().ok()?,
+                repository: repository.to_owned(),
+                snapshot: None,
+                exit: part.exit.code(),
+                finished,
+                seconds: part.seconds,
+                size_bytes: 0,
+                added_bytes: 0,
+                consistent_at: None,
+            })
         };
         let report = match &self.message {
             // An error may quote anything; the fields of a report are made to be shown.
@@ -193,7 +193,11 @@ impl Ended {
             finished,
             exit: self.exit,
             report,
-            parts: if of_sources { self.parts.iter().map(part).collect() } else { Vec::new() },
+            parts: if of_sources {
+                self.parts.iter().filter_map(part).collect()
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -222,7 +226,6 @@ impl Ended {
 }
 
 impl EndedPart {
-    /// A line for people.
     pub(super) fn line(&self) -> String {
         let why = self.message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
         match self.exit {

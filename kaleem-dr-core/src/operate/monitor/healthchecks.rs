@@ -71,7 +71,6 @@ impl Signal {
     }
 }
 
-/// A ping to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ping {
     /// Name of the check: `backup`, `backup/mongo`.

@@ -54,9 +54,9 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Job {
-    /// Kind of the job.
+    /// Kind of the job; its word names the checks.
     pub kind: EventKind,
-    /// Id of the job.
+    /// Id of the job, under which its end is recorded.
     pub run: RunId,
     /// Locations of the repositories that it uses; each gets an event.
     pub repositories: Vec<String>,
@@ -91,6 +91,12 @@ impl Delivery {
     #[must_use]
     pub fn arrived(&self) -> bool {
         self.error.is_none()
+    }
+
+    /// The exit status of deliveries: 7 if one failed.
+    #[must_use]
+    pub fn exit_of(deliveries: &[Self]) -> Exit {
+        if deliveries.iter().all(Self::arrived) { Exit::Done } else { Exit::Unreachable }
     }
 }
 

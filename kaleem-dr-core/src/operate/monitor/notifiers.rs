@@ -37,7 +37,7 @@ pub struct Notice {
     pub exit_code: u8,
     /// Start of the job; `None` if it did not run.
     pub started: Option<Timestamp>,
-    /// End of the job.
+    /// End of the job, by this machine's clock.
     pub finished: Timestamp,
     /// The end of each source or mirror.
     pub sources: Vec<NoticePart>,
@@ -51,7 +51,7 @@ pub struct Notice {
 pub struct NoticePart {
     /// Its name in the config.
     pub source: String,
-    /// Its exit status.
+    /// Exit status of the source, as a number.
     pub exit_code: u8,
     /// Why it did not end well; `None` if it did.
     pub message: Option<String>,

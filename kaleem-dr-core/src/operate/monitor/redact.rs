@@ -27,7 +27,6 @@ const SECRET_WORDS: [&str; 13] = [
     "credential",
 ];
 
-/// Removes secrets from texts.
 #[derive(Clone, Default)]
 pub(crate) struct Redactor(Vec<SecretString>);
 
@@ -126,7 +125,6 @@ fn password_of(text: &str) -> Option<SecretString> {
     (!password.is_empty()).then(|| SecretString::from(password.to_owned()))
 }
 
-/// Replaces `scheme://user:password@host` by `scheme://***@host`.
 fn without_user_data(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut rest = text;

@@ -70,9 +70,6 @@ impl Running<'_> {
     }
 
     fn record(&self, ended: &Ended, finished: Timestamp) -> Result<(), LedgerError> {
-        if ended.is_recorded {
-            return Ok(());
-        }
         let settings = &self.monitor.config.settings;
         let redactor = Redactor::of(self.monitor.environment);
         let event = |place| ended.event(&self.job, place, self.started, finished, &redactor);

@@ -10,20 +10,22 @@ use crate::{engine::ledger::EventKind, operate::config::secret::SecretRef};
 /// Recipients of notifications, and destinations of metrics. Without this table there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Monitoring {
     /// Checks of healthchecks.io, or of your own server.
     pub healthchecks: Option<HealthchecksSettings>,
     /// URLs that receive the end of each job as JSON.
     pub webhook: Vec<WebhookSettings>,
-    /// Topics of ntfy.
+    /// Topics of ntfy that receive notices.
     pub ntfy: Vec<NtfySettings>,
-    /// Destinations of metrics.
+    /// Destinations of metrics: a textfile, a Pushgateway.
     pub prometheus: PrometheusSettings,
 }
 
 /// Checks of healthchecks.io: set exactly one of `url`, `checks`, `ping_key`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct HealthchecksSettings {
     /// Ping URL of one check for everything.
     #[serde(default)]
@@ -65,10 +67,11 @@ fn timeout() -> u64 {
 /// A URL that receives the end of each job as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct WebhookSettings {
-    /// The URL.
+    /// The URL; it may contain a token, so it is a secret.
     pub url: SecretRef,
-    /// Events to send.
+    /// Events to send [default: failures and recoveries].
     #[serde(default = "when")]
     pub on: Vec<When>,
     /// Additional headers, by name; values are references to secrets.
@@ -76,19 +79,20 @@ pub struct WebhookSettings {
     pub headers: BTreeMap<String, SecretRef>,
 }
 
-/// A topic of ntfy.
+/// A topic of ntfy.sh, or of your own server.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct NtfySettings {
-    /// URL of the server.
+    /// URL of the server, without the topic.
     #[serde(default = "ntfy_url")]
     pub url: String,
-    /// Name of the topic.
+    /// Name of the topic on that server.
     pub topic: String,
     /// Access token, for topics that are not public.
     #[serde(default)]
     pub token: Option<SecretRef>,
-    /// Events to send.
+    /// Events to send [default: failures and recoveries].
     #[serde(default = "when")]
     pub on: Vec<When>,
 }
@@ -116,9 +120,10 @@ pub enum When {
     Test,
 }
 
-/// Destinations of metrics.
+/// Destinations of metrics, written after every job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PrometheusSettings {
     /// File for the textfile collector of node exporter; its name ends in `.prom`.
     pub textfile: Option<PathBuf>,

@@ -9,7 +9,6 @@ pub(crate) struct UnitJob {
     pub(crate) kind: Option<EventKind>,
     /// The rest of the name: the repository of a drill, the source of a backup.
     pub(crate) of: Option<String>,
-    /// The name for people.
     pub(crate) word: String,
 }
 

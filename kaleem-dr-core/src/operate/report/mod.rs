@@ -18,7 +18,7 @@ use jiff::Timestamp;
 pub use self::{duration::duration, size::size};
 use crate::{
     engine::ledger::{ChainedReport, Ledger, LedgerError, Proof},
-    ground::language::Language,
+    ground::{Exit, RunId, language::Language},
     recovery::{
         drill::{DrillReport, broken_links},
         objectives::Objectives,
@@ -56,7 +56,7 @@ pub enum ReportError {
     #[error("the report of {run} cannot be read")]
     Unreadable {
         /// Id of the drill's run.
-        run: String,
+        run: RunId,
         /// The fault of the report.
         #[source]
         cause: serde_json::Error,
@@ -76,14 +76,15 @@ impl ProofReport {
         let chain = ledger.reports()?;
         let at = match run {
             Some(wanted) => {
-                chain.iter().rposition(|report| report.run.starts_with(&wanted.to_uppercase()))
+                let wanted = wanted.to_uppercase();
+                chain.iter().rposition(|report| report.run.to_string().starts_with(&wanted))
             }
             None => chain.len().checked_sub(1),
         };
         let at = at.ok_or_else(|| ReportError::Unknown(run.unwrap_or("any drill").to_owned()))?;
         let ChainedReport { run, hash, body, .. } = &chain[at];
         let drill: DrillReport = serde_json::from_str(body)
-            .map_err(|cause| ReportError::Unreadable { run: run.clone(), cause })?;
+            .map_err(|cause| ReportError::Unreadable { run: *run, cause })?;
         let mut proofs = ledger.proofs(PLOTTED)?;
         proofs.retain(|proof| proof.repository == drill.repository && proof.at <= drill.finished);
         proofs.reverse();
@@ -115,13 +116,19 @@ impl ProofReport {
         &self.broken
     }
 
+    /// The exit status: 4 if the chain is broken.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.broken.is_empty() { Exit::Done } else { Exit::NotVerified }
+    }
+
     /// The report as one HTML page.
     #[must_use]
     pub fn to_html(&self, language: Language) -> String {
         html::page(self, language)
     }
 
-    /// The report as Markdown.
+    /// The report as a page of Markdown.
     #[must_use]
     pub fn to_markdown(&self, language: Language) -> String {
         markdown::document(self, language)

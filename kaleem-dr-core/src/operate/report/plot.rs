@@ -17,11 +17,9 @@ const COLOURS: usize = 6;
 /// A line of a plot.
 pub(super) struct Series {
     pub(super) name: String,
-    /// Values by time.
     pub(super) points: Vec<(Timestamp, f64)>,
 }
 
-/// A plot.
 pub(super) struct Plot<'a> {
     /// Description for people who cannot see it.
     pub(super) label: &'a str,
@@ -29,7 +27,6 @@ pub(super) struct Plot<'a> {
     pub(super) series: Vec<Series>,
     /// A horizontal line for a limit, with its name.
     pub(super) limit: Option<(f64, &'a str)>,
-    /// Joins points by lines.
     pub(super) joined: bool,
 }
 

@@ -12,7 +12,6 @@ use super::{
     plan::{Job, JobKind, Plan, PlannedFile},
 };
 
-/// Path of the file.
 pub(super) const FILE: &str = "/etc/cron.d/kaleem-dr";
 /// Locked by the running job. Only root can write to this directory.
 const LOCK: &str = "/run/kaleem-dr-schedule.lock";

@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf};
 
+use crate::ground::Exit;
+
 /// Why a schedule could not be made, installed or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,7 +28,7 @@ pub enum ScheduleError {
         #[source]
         cause: io::Error,
     },
-    /// A command failed.
+    /// A command of `systemctl` failed or could not be started.
     #[error("`{command}` failed: {said}")]
     Command {
         /// The command line.
@@ -34,4 +36,14 @@ pub enum ScheduleError {
         /// Its exit status and output.
         said: String,
     },
+}
+
+impl From<&ScheduleError> for Exit {
+    fn from(error: &ScheduleError) -> Self {
+        match error {
+            ScheduleError::Settings(_) => Self::Usage,
+            ScheduleError::NotOurs { .. } => Self::Refused,
+            ScheduleError::File { .. } | ScheduleError::Command { .. } => Self::Failed,
+        }
+    }
 }

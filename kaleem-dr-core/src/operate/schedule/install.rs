@@ -22,9 +22,9 @@ use crate::ground::durable_file;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Style {
-    /// systemd timers.
+    /// systemd timers and services in `/etc/systemd/system`.
     Systemd,
-    /// A file in `/etc/cron.d`.
+    /// One file in `/etc/cron.d` with a line for each job.
     Cron,
 }
 
@@ -34,17 +34,17 @@ pub enum Style {
 pub struct InstallReport {
     /// The program that runs the jobs.
     pub style: Style,
-    /// Nothing was changed.
+    /// Nothing was changed, because a dry run was requested.
     pub dry_run: bool,
-    /// Files that were written.
+    /// Paths of the files that were written.
     pub written: Vec<PathBuf>,
     /// Files that were up to date.
     pub unchanged: Vec<PathBuf>,
     /// Files of kaleem-dr that no job needs any more.
     pub removed: Vec<PathBuf>,
-    /// Commands to run now: by [`carry_out`], or by the operator.
+    /// Commands to run now: by [`InstallReport::activate`], or by the operator.
     pub commands: Vec<String>,
-    /// Warnings for the operator.
+    /// Warnings for the operator, one sentence each.
     pub warnings: Vec<String>,
 }
 
@@ -52,15 +52,36 @@ pub struct InstallReport {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct RemoveReport {
-    /// Nothing was changed.
+    /// Nothing was changed, because a dry run was requested.
     pub dry_run: bool,
-    /// Files that were removed.
+    /// Paths of the files that were removed.
     pub removed: Vec<PathBuf>,
-    /// Commands to run now.
+    /// Commands that make systemd aware of the changes.
     pub commands: Vec<String>,
 }
 
-/// An installed job.
+impl InstallReport {
+    /// Runs the commands of this report if systemd runs below `root`. Returns whether they were run; otherwise the operator has to
+    /// run them on that system. In a dry run, none is run.
+    ///
+    /// # Errors
+    /// [`ScheduleError::Command`] for the first that fails; later ones do not run.
+    pub async fn activate(&self, root: &Path) -> Result<bool, ScheduleError> {
+        if self.dry_run { Ok(false) } else { activate(root, &self.commands).await }
+    }
+}
+
+impl RemoveReport {
+    /// Runs the commands of this report, as [`InstallReport::activate`] does.
+    ///
+    /// # Errors
+    /// [`ScheduleError::Command`] for the first that fails; later ones do not run.
+    pub async fn activate(&self, root: &Path) -> Result<bool, ScheduleError> {
+        if self.dry_run { Ok(false) } else { activate(root, &self.commands).await }
+    }
+}
+
+/// A job that systemd or cron runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Installed {
@@ -68,7 +89,7 @@ pub struct Installed {
     pub name: String,
     /// The program that runs it.
     pub style: Style,
-    /// File that schedules it.
+    /// The unit or the cron file that schedules it.
     pub path: PathBuf,
     /// Its times; `None` if its file does not record them.
     pub when: Option<When>,
@@ -222,11 +243,20 @@ fn entry(
     Installed { name, style, path: path.to_path_buf(), when, next, enabled }
 }
 
+/// Runs commands if systemd runs below `root`. Returns whether it does.
+pub(crate) async fn activate(root: &Path, commands: &[String]) -> Result<bool, ScheduleError> {
+    if !systemd_runs(root) {
+        return Ok(false);
+    }
+    carry_out(commands).await?;
+    Ok(true)
+}
+
 /// Runs commands one after the other.
 ///
 /// # Errors
 /// [`ScheduleError::Command`] for the first that fails; later ones do not run.
-pub async fn carry_out(commands: &[String]) -> Result<(), ScheduleError> {
+async fn carry_out(commands: &[String]) -> Result<(), ScheduleError> {
     for command in commands {
         let failed = |said: String| ScheduleError::Command { command: command.clone(), said };
         let mut words = command.split(' ');
@@ -394,8 +424,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Schedu
 }
 
 /// Reports whether the system below `root` is the running one, and systemd runs it.
-#[must_use]
-pub fn systemd_runs(root: &Path) -> bool {
+pub(crate) fn systemd_runs(root: &Path) -> bool {
     root == Path::new("/") && Path::new("/run/systemd/system").is_dir()
 }
 

@@ -13,11 +13,11 @@ mod settings;
 mod systemd;
 mod when;
 
+pub(crate) use self::install::{activate, systemd_runs};
 pub use self::{
     error::ScheduleError,
     install::{
-        InstallReport, Installed, RemoveReport, Style, carry_out, install, list, planned_files,
-        remove, systemd_runs,
+        InstallReport, Installed, RemoveReport, Style, install, list, planned_files, remove,
     },
     plan::{Credential, Job, JobKind, Plan, PlannedFile, Premises},
     settings::ScheduleSettings,

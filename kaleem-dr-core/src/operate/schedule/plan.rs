@@ -7,6 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::{
+    Timestamp,
+    tz::{Offset, TimeZone},
+};
 use serde::Serialize;
 
 use super::{ScheduleError, When};
@@ -25,16 +29,17 @@ const PLAIN_CREDENTIALS: &str = "/etc/kaleem-dr/credentials";
 pub(super) const DEFAULT_STATE: &str = "/var/lib/kaleem-dr";
 pub(super) const DEFAULT_CACHE: &str = "/var/cache/kaleem-dr";
 
-/// Inputs of schedules.
+/// Inputs of schedules: the program, the config and the machine.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Premises<'a> {
     /// Absolute path of the program.
     pub program: PathBuf,
     /// Absolute path of the config.
     pub config: PathBuf,
-    /// Settings of the config.
+    /// Settings of the config, with the times of the jobs.
     pub settings: &'a Settings,
-    /// References in the config.
+    /// Files, credentials and variables that the config refers to.
     pub references: References,
     /// The environment that the config was read in.
     pub environment: &'a Environment,
@@ -44,30 +49,53 @@ pub struct Premises<'a> {
     pub root: PathBuf,
 }
 
-/// Kinds of scheduled jobs.
+impl<'a> Premises<'a> {
+    /// The inputs for jobs of the running system, on the machine's clock.
+    #[must_use]
+    pub fn new(
+        program: PathBuf,
+        config: PathBuf,
+        settings: &'a Settings,
+        references: References,
+        environment: &'a Environment,
+    ) -> Self {
+        Self {
+            program,
+            config,
+            settings,
+            references,
+            environment,
+            clock_is_utc: TimeZone::system().to_offset(Timestamp::now()) == Offset::UTC,
+            root: PathBuf::from("/"),
+        }
+    }
+}
+
+/// Kinds of jobs that can be scheduled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum JobKind {
-    /// Captures the sources.
+    /// Captures the sources, and forgets and prunes if the config enables it.
     Backup,
-    /// Updates mirrors.
+    /// Updates the mirrors of the config.
     Replicate,
-    /// Proves the newest points.
+    /// Proves the newest points of all sources.
     Verify,
-    /// Checks the repository.
+    /// Checks the structure of a repository, and a part of its data.
     Check,
-    /// Restores into scratch targets.
+    /// Restores into scratch targets, compares and measures.
     Drill,
     /// Saves change logs between backups.
     Oplog,
 }
 
-/// A scheduled job.
+/// A job to schedule, with its times and arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Job {
     /// Name of the job, which ends its unit's name: `backup`, `drill-r2`.
     pub name: String,
-    /// Kind of the job.
+    /// Kind of the job, which determines its command.
     pub kind: JobKind,
     /// Times of the job; never [`When::Off`].
     pub when: When,
@@ -77,10 +105,11 @@ pub struct Job {
 
 /// A credential that the config refers to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Credential {
-    /// Name of the credential.
+    /// Name of the credential, as the config refers to it.
     pub name: String,
-    /// File with the credential.
+    /// File that systemd loads the credential from.
     pub path: PathBuf,
     /// systemd has to decrypt it.
     pub encrypted: bool,
@@ -88,7 +117,7 @@ pub struct Credential {
     pub for_notices: bool,
 }
 
-/// A file to install.
+/// A file to install, with its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PlannedFile {
@@ -110,19 +139,19 @@ pub struct Plan {
     pub config: PathBuf,
     /// File of variables that the config refers to.
     pub environment_file: Option<PathBuf>,
-    /// Credentials to load.
+    /// Credentials that the units have to load.
     pub credentials: Vec<Credential>,
     /// Directories that jobs write to, other than state and cache.
     pub writes: Vec<PathBuf>,
-    /// State directory.
+    /// State directory that the jobs write to.
     pub state_directory: PathBuf,
-    /// Cache directory.
+    /// Cache directory that the jobs write to.
     pub cache_directory: PathBuf,
     /// Jobs write to a directory that does not belong to root.
     pub writes_for_others: bool,
     /// Jobs can have private `/tmp` and `/var/tmp`, because the config names nothing there.
     pub private_tmp: bool,
-    /// Warnings for the operator.
+    /// Warnings for the operator, one sentence each.
     pub warnings: Vec<String>,
     pub(super) clock_is_utc: bool,
 }

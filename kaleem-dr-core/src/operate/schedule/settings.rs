@@ -11,18 +11,19 @@ use super::When;
 /// `"hourly"`, `"every 6h"` or `"off"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ScheduleSettings {
-    /// `kaleem-dr backup`.
+    /// Times of `kaleem-dr backup`.
     #[schemars(with = "String")]
     pub backup: When,
     /// `kaleem-dr replicate` [default: daily at 03:30 if a repository is a mirror, otherwise
     /// never].
     #[schemars(with = "Option<String>")]
     pub replicate: Option<When>,
-    /// `kaleem-dr verify`.
+    /// Times of `kaleem-dr verify`.
     #[schemars(with = "String")]
     pub verify: When,
-    /// `kaleem-dr check`.
+    /// Times of `kaleem-dr check`.
     #[schemars(with = "String")]
     pub check: When,
     /// `kaleem-dr drill`, of the repository that is used without `--repo`.

@@ -18,7 +18,6 @@ use super::{
 
 /// Directory of this machine's units.
 pub(super) const UNITS: &str = "/etc/systemd/system";
-/// Prefix of our units.
 pub(super) const PREFIX: &str = "kaleem-dr-";
 /// Reports a failed unit; its instance is the unit's name.
 const FAILED: &str = "kaleem-dr-failed@.service";

@@ -17,7 +17,7 @@ const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum When {
-    /// Never.
+    /// Never: the job is not installed.
     Off,
     /// Every few minutes, counted from the hour; a divisor of 60.
     Minutes {
@@ -31,16 +31,16 @@ pub enum When {
         /// Minute of the hour.
         minute: u8,
     },
-    /// Once a day.
+    /// Once a day, at this time.
     Daily(HourMinute),
-    /// Once a week.
+    /// Once a week, on one day at one time.
     Weekly {
         /// 0 is Sunday, as in cron.
         day: u8,
         /// Time of day.
         at: HourMinute,
     },
-    /// Once a month.
+    /// Once a month, on one day at one time.
     Monthly {
         /// 1 to 28, so that every month has it.
         day: u8,
@@ -49,12 +49,10 @@ pub enum When {
     },
 }
 
-/// A time of day.
+/// A time of day, in hours and minutes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HourMinute {
-    /// 0 to 23.
     pub(super) hour: u8,
-    /// 0 to 59.
     pub(super) minute: u8,
 }
 
@@ -168,7 +166,6 @@ impl fmt::Display for When {
 }
 
 impl When {
-    /// Once a day.
     pub(super) const fn daily(hour: u8, minute: u8) -> Self {
         Self::Daily(HourMinute::new(hour, minute))
     }
@@ -178,7 +175,6 @@ impl When {
         Self::Weekly { day, at: HourMinute::new(hour, minute) }
     }
 
-    /// Once a month.
     pub(super) const fn monthly(day: u8, hour: u8, minute: u8) -> Self {
         Self::Monthly { day, at: HourMinute::new(hour, minute) }
     }

@@ -3,7 +3,7 @@
 use super::{Site, SiteError, parts::released};
 use crate::{
     engine::repository::{LockKind, Repository},
-    ground::SourceName,
+    ground::{Exit, SourceName},
     operate::tripwire::{Alarm, Alarms, RecordedAlarm},
 };
 
@@ -17,6 +17,24 @@ pub struct SiteAlarms {
     pub recorded: Vec<RecordedAlarm>,
     /// Repositories that could not be read. The others are still read.
     pub failed: Vec<(String, SiteError)>,
+}
+
+impl SiteAlarms {
+    /// Recorded alarms that are not among those of this host: an alarm of this host is in its state directory and, as a record, in the
+    /// repository. Records that cannot be read are left out.
+    pub fn of_others(&self) -> impl Iterator<Item = &Alarm> {
+        let is_own = |other: &Alarm| {
+            self.own.iter().any(|own| own.run == other.run && own.source == other.source)
+        };
+        let recorded = self.recorded.iter().filter_map(|recorded| recorded.alarm.as_ref());
+        recorded.filter(move |other| !is_own(other))
+    }
+
+    /// The exit status: 3 if a repository could not be read.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.failed.is_empty() { Exit::Done } else { Exit::Partial }
+    }
 }
 
 impl Site {
@@ -91,19 +109,15 @@ impl Site {
         if meant().await?.is_empty() {
             return Ok(Vec::new());
         }
-        let lock = repository.lock(LockKind::Exclusive, self.patience);
-        {
-            let held = self.wait_for(lock).await?;
-            let lock = &held;
-            let done = async {
-                let meant = meant().await?;
-                let records: Vec<_> = meant.iter().map(|alarm| alarm.record).collect();
-                repository.remove_records(&records, lock, &self.progress, &self.cancel).await?;
-                Ok(meant)
-            }
-            .await;
-            released(held, done).await
+        let lock = self.wait_for(repository.lock(LockKind::Exclusive, self.patience)).await?;
+        let done = async {
+            let meant = meant().await?;
+            let records: Vec<_> = meant.iter().map(|alarm| alarm.record).collect();
+            repository.remove_records(&records, &lock, &self.progress, &self.cancel).await?;
+            Ok(meant)
         }
+        .await;
+        released(lock, done).await
     }
 
     /// The repositories that runs write to, by name; mirrors follow with their next pass. `None` is

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Options of [`Site::backup`].
+/// Options of [`Site::backup`]. The default saves every source.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Backup {

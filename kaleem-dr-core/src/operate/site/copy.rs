@@ -12,7 +12,7 @@ use crate::{
     operate::monitor::{Ended, Job},
 };
 
-/// Options of [`Site::copy`].
+/// Options of [`Site::copy`], which copies snapshots into another repository.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Copying {
@@ -94,23 +94,15 @@ impl Site {
         let tags = self.named(&wanted.to)?.1.tags.clone();
         let options = CopyOptions { tags, dry_run: wanted.dry_run };
         let both = (&source, &destination);
-        {
-            let held = self.wait_for(source.lock_to_read(self.patience)).await?;
-            let here = &held;
-            let done = async {
-                let lock = destination.lock(LockKind::Shared, self.patience);
-                {
-                    let held = self.wait_for(lock).await?;
-                    let there = &held;
-                    let done =
-                        async { self.copy_between(both, &chosen, &options, (here, there)).await }
-                            .await;
-                    released(held, done).await
-                }
-            }
-            .await;
-            released(held, done).await
+        let here = self.wait_for(source.lock_to_read(self.patience)).await?;
+        let done = async {
+            let there = self.wait_for(destination.lock(LockKind::Shared, self.patience)).await?;
+            let done =
+                async { self.copy_between(both, &chosen, &options, (&here, &there)).await }.await;
+            released(there, done).await
         }
+        .await;
+        released(here, done).await
     }
 
     async fn copy_between(

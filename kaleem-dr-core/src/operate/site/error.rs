@@ -1,5 +1,7 @@
 //! Errors of a site's verbs.
 
+use std::path::PathBuf;
+
 use crate::{
     engine::{
         ledger::LedgerError,
@@ -7,7 +9,11 @@ use crate::{
     },
     ground::{Exit, SourceError},
     operate::{
-        metrics::MetricsError, report::ReportError, schedule::ScheduleError, tripwire::AlarmError,
+        metrics::MetricsError,
+        migrate::{MigrateError, NotProven},
+        report::ReportError,
+        schedule::ScheduleError,
+        tripwire::AlarmError,
     },
     recovery::drill::DrillError,
 };
@@ -26,13 +32,13 @@ pub enum SiteError {
     /// A guard refused because data would be lost.
     #[error("{0}")]
     Refused(String),
-    /// Nothing matches the request.
+    /// No snapshot, source or key matches the request.
     #[error("{0}")]
     NothingMatches(String),
-    /// The repository failed.
+    /// The repository, its store or its locks failed.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    /// A source failed.
+    /// A source could not be reached, read or written.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The history in the state directory is unusable.
@@ -53,6 +59,20 @@ pub enum SiteError {
     /// The metrics cannot be read.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The first run of a migration ended well, but proves too little.
+    #[error(transparent)]
+    NotProven(#[from] NotProven),
+    /// The first run of a migration failed or proves too little: the old jobs continue unchanged.
+    #[error("{cause}")]
+    Unproven {
+        /// The config that the migration wrote.
+        config: PathBuf,
+        /// The error of the first run.
+        cause: Box<SiteError>,
+    },
+    /// The switch of a migration failed.
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
 }
 
 impl From<StoreError> for SiteError {
@@ -64,21 +84,21 @@ impl From<StoreError> for SiteError {
 impl From<&SiteError> for Exit {
     fn from(error: &SiteError) -> Self {
         match error {
-            SiteError::Config(_)
-            | SiteError::NoMirror(_)
-            | SiteError::Schedule(ScheduleError::Settings(_)) => Self::Usage,
-            SiteError::Schedule(ScheduleError::NotOurs { .. }) => Self::Refused,
+            SiteError::Config(_) | SiteError::NoMirror(_) => Self::Usage,
+            SiteError::Schedule(error) => error.into(),
             SiteError::Refused(_) => Self::Refused,
             SiteError::Repository(error) | SiteError::Drill(DrillError::Repository(error)) => {
                 error.into()
             }
             SiteError::Source(error) => error.into(),
+            SiteError::NotProven(not) => not.exit,
+            SiteError::Unproven { cause, .. } => Self::from(&**cause),
+            SiteError::Migrate(error) => error.into(),
             SiteError::NothingMatches(_)
             | SiteError::Ledger(_)
             | SiteError::Alarms(_)
             | SiteError::Drill(_)
             | SiteError::Report(_)
-            | SiteError::Schedule(_)
             | SiteError::Metrics(_) => Self::Failed,
         }
     }

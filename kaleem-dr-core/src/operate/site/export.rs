@@ -9,11 +9,11 @@ use crate::{
     recovery::{points::open_point, source::Restorable, staged},
 };
 
-/// Destination of [`Site::export`].
+/// Destination of [`Site::export`]: a file, or a directory for a dated one.
 pub enum ExportTo {
     /// A file with the usual name in this directory, compressed if that is the usual form.
     Directory(PathBuf),
-    /// This file.
+    /// This file, compressed if requested.
     File {
         /// Path of the file.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub enum ExportTo {
     },
 }
 
-/// Options of [`Site::export`].
+/// Options of [`Site::export`]. By default the newest whole point is exported.
 #[non_exhaustive]
 pub struct Export {
     /// A source of the site.
@@ -38,7 +38,7 @@ pub struct Export {
     pub point: String,
     /// Uses the newest point even if it is incomplete and an older whole one exists.
     pub allow_incomplete: bool,
-    /// Destination.
+    /// Destination: a file, or a directory.
     pub to: ExportTo,
 }
 
@@ -50,15 +50,15 @@ impl Export {
     }
 }
 
-/// The result of [`Site::export`].
+/// The result of [`Site::export`]: the file that was written.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Exported {
     /// The file; `None` for a stream.
     pub path: Option<PathBuf>,
-    /// Size, in bytes.
+    /// Size of the written file, in bytes.
     pub size_bytes: u64,
-    /// Name of the source.
+    /// Name of the source in the config.
     pub source: String,
     /// The run that made the point.
     pub run: String,
@@ -81,19 +81,17 @@ impl Site {
             return Err(no_form(&wanted.source));
         }
         let repository = self.repository().await?;
-        {
-            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
-            let done = async {
-                let choice = self.point(&wanted.point, wanted.allow_incomplete);
-                let (progress, cancel) = (&self.progress, &self.cancel);
-                let (point, notes) =
-                    open_point(&repository, source.name(), &choice, progress, cancel).await?;
-                notes.iter().for_each(|note| tracing::warn!("{note}"));
-                self.export_point(&*source, &point, wanted.to).await
-            }
-            .await;
-            released(held, done).await
+        let lock = self.wait_for(repository.lock_to_read(self.patience)).await?;
+        let done = async {
+            let choice = self.point(&wanted.point, wanted.allow_incomplete);
+            let (progress, cancel) = (&self.progress, &self.cancel);
+            let (point, notes) =
+                open_point(&repository, source.name(), &choice, progress, cancel).await?;
+            notes.iter().for_each(|note| tracing::warn!("{note}"));
+            self.export_point(&*source, &point, wanted.to).await
         }
+        .await;
+        released(lock, done).await
     }
 
     async fn export_point(

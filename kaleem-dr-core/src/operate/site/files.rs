@@ -8,22 +8,22 @@ use crate::{
     recovery::restore::{FilesReport, RestoreOptions, restore_files},
 };
 
-/// Destination of [`Site::restore_files`].
+/// Destination of [`Site::restore_files`]: in place or a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FilesTarget {
-    /// Below this directory.
+    /// Below this directory, next to the live files.
     Directory(PathBuf),
     /// At their original paths, overwriting existing files.
     InPlace,
 }
 
-/// Options of [`Site::restore_files`].
+/// Options of [`Site::restore_files`]: snapshot, selection and destination.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FilesRestore {
     /// `latest`, or the id prefix of a snapshot.
     pub snapshot: String,
-    /// Destination.
+    /// Destination: in place, or a directory.
     pub target: FilesTarget,
     /// Only these paths or globs; everything if empty.
     pub include: Vec<String>,
@@ -66,22 +66,20 @@ impl Site {
         let restoring = async {
             let repository = self.repository().await?;
             // A shared lock, so that no prune deletes what is read.
-            {
-                let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
-                let done = async {
-                    let snapshots = repository.snapshots().await?;
-                    let chosen = select(&snapshots, &wanted.snapshot, &self.identity.scope)?;
-                    if wanted.target == FilesTarget::InPlace {
-                        self.identity
-                            .refuse_replacing_from(&chosen.id().short(), chosen.host())
-                            .map_err(SiteError::Refused)?;
-                    }
-                    let snapshot = repository.read(chosen).await?;
-                    self.restore_files_of(&snapshot, wanted, agree).await
+            let lock = self.wait_for(repository.lock_to_read(self.patience)).await?;
+            let done = async {
+                let snapshots = repository.snapshots().await?;
+                let chosen = select(&snapshots, &wanted.snapshot, &self.identity.scope)?;
+                if wanted.target == FilesTarget::InPlace {
+                    self.identity
+                        .refuse_replacing_from(&chosen.id().short(), chosen.host())
+                        .map_err(SiteError::Refused)?;
                 }
-                .await;
-                released(held, done).await
+                let snapshot = repository.read(chosen).await?;
+                self.restore_files_of(&snapshot, wanted, agree).await
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(restoring)).await
     }

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Options of [`Site::forget`].
+/// Options of [`Site::forget`]. The default applies the rules of the config.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Forget {
@@ -28,7 +28,7 @@ pub struct Forget {
     pub retention: Option<Retention>,
     /// Also forgets snapshots that other programs made.
     pub take_over: bool,
-    /// Prunes afterwards.
+    /// Prunes afterwards, under the same lock.
     pub prune: bool,
     /// Lists what would be forgotten, and writes nothing.
     pub dry_run: bool,
@@ -53,7 +53,7 @@ impl Forget {
 pub enum Forgetting {
     /// By rules: for each group, the snapshots to keep and to forget.
     ByRules(ForgetReport),
-    /// By name.
+    /// By name: these snapshots, whatever the rules.
     Named(Vec<Snapshot>),
 }
 
@@ -68,14 +68,14 @@ impl Forgetting {
     }
 }
 
-/// The report of [`Site::forget`].
+/// The report of [`Site::forget`]: snapshots, and the prune that followed.
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use]
 pub struct Forgotten {
     /// The snapshots that are, or would be, forgotten.
     pub what: Forgetting,
-    /// Nothing was written.
+    /// Nothing was written, because a dry run was requested.
     pub dry_run: bool,
     /// Result of the prune, or its error: the snapshots are forgotten all the same. `None` if none
     /// was requested.
@@ -103,26 +103,23 @@ impl Site {
     ) -> Result<Option<Forgotten>, SiteError> {
         let forgetting = async {
             let repository = self.repository().await?;
-            {
-                let held = self.wait_for(repository.lock_to_free(self.patience)).await?;
-                let lock = &held;
-                let done = async {
-                    let what = if wanted.snapshots.is_empty() {
-                        self.forget_by_rules(&repository, wanted, lock, agree).await?
-                    } else {
-                        self.forget_named(&repository, wanted, lock, agree).await?
-                    };
-                    let Some(what) = what else { return Ok(None) };
-                    let prune = if wanted.prune {
-                        Some(self.prune_after(&repository, wanted.dry_run, lock).await)
-                    } else {
-                        None
-                    };
-                    Ok(Some(Forgotten { what, dry_run: wanted.dry_run, prune }))
-                }
-                .await;
-                released(held, done).await
+            let lock = self.wait_for(repository.lock_to_free(self.patience)).await?;
+            let done = async {
+                let what = if wanted.snapshots.is_empty() {
+                    self.forget_by_rules(&repository, wanted, &lock, agree).await?
+                } else {
+                    self.forget_named(&repository, wanted, &lock, agree).await?
+                };
+                let Some(what) = what else { return Ok(None) };
+                let prune = if wanted.prune {
+                    Some(self.prune_after(&repository, wanted.dry_run, &lock).await)
+                } else {
+                    None
+                };
+                Ok(Some(Forgotten { what, dry_run: wanted.dry_run, prune }))
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(forgetting)).await
     }

@@ -6,7 +6,7 @@ use crate::engine::repository::{Repository, RepositoryError};
 /// restic's newest format.
 const NEWEST_VERSION: u32 = 2;
 
-/// Options of [`Site::init_repository`].
+/// Options of [`Site::init_repository`]: format and chunker parameters.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Init {
@@ -18,7 +18,7 @@ pub struct Init {
 }
 
 impl Default for Init {
-    /// restic's newest format.
+    /// restic's newest format, with random chunker parameters.
     fn default() -> Self {
         Self::of(NEWEST_VERSION, None)
     }

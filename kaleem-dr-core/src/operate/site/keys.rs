@@ -41,17 +41,13 @@ impl Site {
     ) -> Result<KeyChange, SiteError> {
         let adding = async {
             let repository = self.repository().await?;
-            let lock = repository.lock(LockKind::Shared, self.patience);
-            {
-                let held = self.wait_for(lock).await?;
-                let lock = &held;
-                let done = async {
-                    let key = repository.add_key(password, owner, lock).await?;
-                    changed(&repository, key).await
-                }
-                .await;
-                released(held, done).await
+            let lock = self.wait_for(repository.lock(LockKind::Shared, self.patience)).await?;
+            let done = async {
+                let key = repository.add_key(password, owner, &lock).await?;
+                changed(&repository, key).await
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(adding)).await
     }
@@ -63,18 +59,14 @@ impl Site {
     pub async fn remove_key(&self, id: &str) -> Result<KeyChange, SiteError> {
         let removing = async {
             let repository = self.repository().await?;
-            let lock = repository.lock(LockKind::Exclusive, self.patience);
-            {
-                let held = self.wait_for(lock).await?;
-                let lock = &held;
-                let done = async {
-                    let key = repository.remove_key(id, lock).await?;
-                    self.note_removed(&repository, &key);
-                    changed(&repository, key).await
-                }
-                .await;
-                released(held, done).await
+            let lock = self.wait_for(repository.lock(LockKind::Exclusive, self.patience)).await?;
+            let done = async {
+                let key = repository.remove_key(id, &lock).await?;
+                self.note_removed(&repository, &key);
+                changed(&repository, key).await
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(removing)).await
     }
@@ -90,18 +82,14 @@ impl Site {
     ) -> Result<KeyChange, SiteError> {
         let changing = async {
             let repository = self.repository().await?;
-            let lock = repository.lock(LockKind::Exclusive, self.patience);
-            {
-                let held = self.wait_for(lock).await?;
-                let lock = &held;
-                let done = async {
-                    let anew = repository.change_password(password, owner, lock).await?;
-                    self.note_removed(&repository, repository.key_id());
-                    changed(&anew, anew.key_id().clone()).await
-                }
-                .await;
-                released(held, done).await
+            let lock = self.wait_for(repository.lock(LockKind::Exclusive, self.patience)).await?;
+            let done = async {
+                let anew = repository.change_password(password, owner, &lock).await?;
+                self.note_removed(&repository, repository.key_id());
+                changed(&anew, anew.key_id().clone()).await
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(changing)).await
     }

@@ -3,7 +3,7 @@
 use super::{Site, SiteError};
 use crate::engine::repository::LockInfo;
 
-/// Options of [`Site::unlock`].
+/// Options of [`Site::unlock`]. The default removes stale locks only.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Unlock {
@@ -28,7 +28,7 @@ impl Unlock {
 pub struct LocksReport {
     /// Locks that are, or would be, removed.
     pub going: Vec<LockInfo>,
-    /// Locks that stay.
+    /// Locks that stay, because their holders may be alive.
     pub staying: Vec<LockInfo>,
     /// The locks were removed, not only listed.
     pub done: bool,

@@ -3,11 +3,6 @@
 
 use std::path::{Path, PathBuf, absolute};
 
-use jiff::{
-    Timestamp,
-    tz::{Offset, TimeZone},
-};
-
 use super::{Site, SiteError};
 use crate::{
     engine::repository::{BucketReport, Location, check_bucket},
@@ -21,11 +16,11 @@ use crate::{
     },
 };
 
-/// Options of [`Site::doctor`].
+/// Options of [`Site::doctor`]: the machine, and whether servers are contacted.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Doctor {
-    /// Machine to examine.
+    /// Machine to examine, with its root directory.
     pub host: Host,
     /// Contacts no servers: neither sources nor buckets.
     pub offline: bool,
@@ -128,15 +123,17 @@ impl Site {
         }
         let unread = |error| SiteError::Config(format!("{}: {error}", self.path.display()));
         let text = std::fs::read_to_string(&self.path).map_err(unread)?;
+        let references = References::of(&text, &self.path)
+            .map_err(|error| SiteError::Config(error.to_string()))?;
         let premises = Premises {
-            program,
-            config: absolute(&self.path).map_err(unread)?,
-            settings: &self.config.settings,
-            references: References::of(&text, &self.path)
-                .map_err(|error| SiteError::Config(error.to_string()))?,
-            environment: &self.environment,
-            clock_is_utc: TimeZone::system().to_offset(Timestamp::now()) == Offset::UTC,
             root: root.to_path_buf(),
+            ..Premises::new(
+                program,
+                absolute(&self.path).map_err(unread)?,
+                &self.config.settings,
+                references,
+                &self.environment,
+            )
         };
         Ok(Plan::of(&premises)?)
     }

@@ -17,6 +17,7 @@ mod job;
 mod keys;
 mod locks;
 mod look;
+mod migrate;
 mod oplog;
 mod parts;
 mod past;
@@ -47,6 +48,7 @@ pub use self::{
     keys::KeyChange,
     locks::{LocksReport, Unlock},
     look::Doctor,
+    migrate::{FirstRun, Migration},
     oplog::{Oplog, OplogRound, SliceOutcome},
     prune::Prune,
     repair::{IndexRepaired, MirrorRepair, SnapshotsRepair, SnapshotsRepaired},
@@ -74,7 +76,7 @@ use crate::{
 /// Available sources, and those that are unavailable.
 pub type Made = (Vec<Arc<dyn Restorable>>, Vec<Unavailable>);
 
-/// An installation.
+/// An installation: config, sources, repositories and history. Clones share their config.
 #[derive(Clone)]
 pub struct Site {
     config: Arc<Config>,
@@ -195,7 +197,7 @@ impl Site {
         self
     }
 
-    /// Shows progress.
+    /// Shows the progress of long work in this sink [default: nowhere].
     #[must_use]
     pub fn with_progress(mut self, progress: Arc<dyn ProgressSink>) -> Self {
         self.progress = progress;
@@ -237,7 +239,7 @@ impl Site {
         self
     }
 
-    /// The config.
+    /// The config, with the changes of `with_host` and `without_retention`.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config

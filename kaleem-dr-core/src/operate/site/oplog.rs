@@ -12,7 +12,7 @@ use super::{Site, SiteError, watched::Watched};
 use crate::{
     engine::{
         ledger::EventKind,
-        repository::{Repository, SaveError},
+        repository::{Repository, SaveError, SnapshotId},
     },
     ground::{Exit, RunId, SourceName, error_chain},
     operate::{
@@ -168,7 +168,7 @@ impl Site {
                 history.ledger().record_slice(&place, snapshot, Timestamp::now())?;
             }
         }
-        let proven: BTreeSet<String> = history.ledger().proven_slices(&place)?;
+        let proven: BTreeSet<SnapshotId> = history.ledger().proven_slices(&place)?;
         let host = self.config.settings.host_name();
         let reached = reach(&repository.snapshots().await?, host.as_str(), &proven);
         Ok(history.ledger().set_reach(&place, &reached)?)

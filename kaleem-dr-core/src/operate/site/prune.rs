@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Options of [`Site::prune`].
+/// Options of [`Site::prune`]. The default marks packs for a later prune.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Prune {
@@ -21,7 +21,7 @@ pub struct Prune {
     pub instant: bool,
     /// Maximum unused space, in percent from 0 to 100; 100 for no limit.
     pub max_unused_percent: u64,
-    /// Plans, and writes nothing.
+    /// Plans the prune, and writes nothing.
     pub dry_run: bool,
 }
 
@@ -75,23 +75,20 @@ impl Site {
                 ..PruneOptions::default()
             };
             let options = PruneOptions { dry_run: false, ..plan };
-            {
-                let held = self.wait_for(repository.lock_to_free(self.patience)).await?;
-                let lock = &held;
-                let done = async {
-                    let (progress, cancel) = (&self.progress, &self.cancel);
-                    let plan = repository.prune(plan, lock, progress, cancel).await?;
-                    if wanted.dry_run {
-                        return Ok(Some(plan));
-                    }
-                    if (wanted.instant || !plan.deletes_nothing()) && !agree(&plan).await {
-                        return Ok(None);
-                    }
-                    Ok(Some(repository.prune(options, lock, progress, cancel).await?))
+            let lock = self.wait_for(repository.lock_to_free(self.patience)).await?;
+            let done = async {
+                let (progress, cancel) = (&self.progress, &self.cancel);
+                let plan = repository.prune(plan, &lock, progress, cancel).await?;
+                if wanted.dry_run {
+                    return Ok(Some(plan));
                 }
-                .await;
-                released(held, done).await
+                if (wanted.instant || !plan.deletes_nothing()) && !agree(&plan).await {
+                    return Ok(None);
+                }
+                Ok(Some(repository.prune(options, &lock, progress, cancel).await?))
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(pruning)).await
     }

@@ -55,7 +55,7 @@ impl SnapshotsRepair {
     }
 }
 
-/// The result of [`Site::repair_index`].
+/// The result of [`Site::repair_index`]: the differences, and whether they are repaired.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct IndexRepaired {
@@ -65,11 +65,11 @@ pub struct IndexRepaired {
     pub done: bool,
 }
 
-/// The result of [`Site::repair_snapshots`].
+/// The result of [`Site::repair_snapshots`]: the loss, and the new snapshots.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SnapshotsRepaired {
-    /// The lost data.
+    /// The data that the snapshots lost.
     pub plan: SnapshotRepair,
     /// The snapshots that were rewritten; `None` if nothing was changed.
     pub done: Option<Vec<RepairedSnapshot>>,
@@ -128,14 +128,11 @@ impl Site {
     pub async fn check(&self, read: ReadData) -> Result<CheckReport, SiteError> {
         let checking = async {
             let repository = self.repository().await?;
-            {
-                let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
-                let lock = &held;
-                let done =
-                    async { Ok(repository.check(read, lock, &self.progress, &self.cancel).await?) }
-                        .await;
-                released(held, done).await
-            }
+            let lock = self.wait_for(repository.lock_to_read(self.patience)).await?;
+            let done =
+                async { Ok(repository.check(read, &lock, &self.progress, &self.cancel).await?) }
+                    .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(checking)).await
     }
@@ -173,24 +170,20 @@ impl Site {
     ) -> Result<Option<IndexRepaired>, SiteError> {
         let repairing = async {
             let repository = self.repository().await?;
-            let lock = repository.lock(LockKind::Exclusive, self.patience);
-            {
-                let held = self.wait_for(lock).await?;
-                let lock = &held;
-                let done = async {
-                    let plan = repository.plan_index_repair(&self.progress, &self.cancel).await?;
-                    if dry_run || !plan.is_needed() {
-                        return Ok(Some(IndexRepaired { plan, done: false }));
-                    }
-                    if !agree(&plan).await {
-                        return Ok(None);
-                    }
-                    repository.repair_index(&plan, lock).await?;
-                    Ok(Some(IndexRepaired { plan, done: true }))
+            let lock = self.wait_for(repository.lock(LockKind::Exclusive, self.patience)).await?;
+            let done = async {
+                let plan = repository.plan_index_repair(&self.progress, &self.cancel).await?;
+                if dry_run || !plan.is_needed() {
+                    return Ok(Some(IndexRepaired { plan, done: false }));
                 }
-                .await;
-                released(held, done).await
+                if !agree(&plan).await {
+                    return Ok(None);
+                }
+                repository.repair_index(&plan, &lock).await?;
+                Ok(Some(IndexRepaired { plan, done: true }))
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(repairing)).await
     }
@@ -208,27 +201,23 @@ impl Site {
         let SnapshotsRepair { snapshots, forget, dry_run } = wanted;
         let repairing = async {
             let repository = self.repository().await?;
-            let lock = repository.lock(LockKind::Exclusive, self.patience);
-            {
-                let held = self.wait_for(lock).await?;
-                let lock = &held;
-                let done = async {
-                    let (progress, cancel) = (&self.progress, &self.cancel);
-                    let plan =
-                        repository.plan_snapshot_repair(snapshots, lock, progress, cancel).await?;
-                    if *dry_run || !plan.is_needed(*forget) {
-                        return Ok(Some(SnapshotsRepaired { plan, done: None }));
-                    }
-                    if !agree(&plan).await {
-                        return Ok(None);
-                    }
-                    let done =
-                        repository.repair_snapshots(&plan, *forget, lock, progress, cancel).await?;
-                    Ok(Some(SnapshotsRepaired { plan, done: Some(done) }))
+            let lock = self.wait_for(repository.lock(LockKind::Exclusive, self.patience)).await?;
+            let done = async {
+                let (progress, cancel) = (&self.progress, &self.cancel);
+                let plan =
+                    repository.plan_snapshot_repair(snapshots, &lock, progress, cancel).await?;
+                if *dry_run || !plan.is_needed(*forget) {
+                    return Ok(Some(SnapshotsRepaired { plan, done: None }));
                 }
-                .await;
-                released(held, done).await
+                if !agree(&plan).await {
+                    return Ok(None);
+                }
+                let done =
+                    repository.repair_snapshots(&plan, *forget, &lock, progress, cancel).await?;
+                Ok(Some(SnapshotsRepaired { plan, done: Some(done) }))
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(repairing)).await
     }

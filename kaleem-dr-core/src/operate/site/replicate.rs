@@ -21,10 +21,12 @@ use crate::{
 /// Default of the maximum share of a mirror that a pass may delete, in percent.
 pub const MAX_DELETE_PERCENT: u8 = 50;
 
-/// Options of [`Site::replicate`].
+/// Options of [`Site::replicate`]. The default updates every mirror of the config.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Replication {
+    /// Id of the job, under which each pass is recorded; a new one by default.
+    pub run: Option<RunId>,
     /// Mirrors of the config; all if empty.
     pub mirrors: Vec<String>,
     /// Replicates from this repository of the config to that one instead.
@@ -38,21 +40,25 @@ impl Default for Replication {
     fn default() -> Self {
         let options =
             MirrorOptions { max_delete_percent: MAX_DELETE_PERCENT, ..MirrorOptions::default() };
-        Self { mirrors: Vec::new(), pair: None, options }
+        Self::with(options)
     }
 }
 
 impl Replication {
+    fn with(options: MirrorOptions) -> Self {
+        Self { run: None, mirrors: Vec::new(), pair: None, options }
+    }
+
     /// Updates these mirrors of the config; all if the list is empty.
     #[must_use]
     pub fn of(mirrors: Vec<String>, options: MirrorOptions) -> Self {
-        Self { mirrors, pair: None, options }
+        Self { mirrors, ..Self::with(options) }
     }
 
     /// Replicates from one repository of the config to another.
     #[must_use]
     pub fn between(from: String, to: String, options: MirrorOptions) -> Self {
-        Self { mirrors: Vec::new(), pair: Some((from, to)), options }
+        Self { pair: Some((from, to)), ..Self::with(options) }
     }
 
     /// The job of this command, with this id; `None` for a dry run, which is not watched.
@@ -80,7 +86,7 @@ pub struct MirrorPass {
     pub to: String,
     /// Report of the pass, or why it could not be carried out.
     pub result: Result<MirrorReport, SiteError>,
-    /// Duration, in seconds.
+    /// Duration of the pass, in seconds.
     pub seconds: f64,
 }
 
@@ -107,7 +113,7 @@ impl MirrorPass {
     }
 }
 
-/// The report of [`Site::replicate`].
+/// The report of [`Site::replicate`], with one pass for each mirror.
 #[derive(Debug)]
 #[non_exhaustive]
 #[must_use]
@@ -122,8 +128,6 @@ impl From<&Replicated> for Ended {
     fn from(report: &Replicated) -> Self {
         Self {
             parts: report.passes.iter().map(MirrorPass::part).collect(),
-            // Each pass is recorded in the history under its own id, as soon as it ends.
-            is_recorded: true,
             ..Self::from(report.exit)
         }
     }
@@ -131,7 +135,7 @@ impl From<&Replicated> for Ended {
 
 impl Site {
     /// Updates mirrors to match their repositories, one after the other, and calls `each` after
-    /// every pass. If a pass fails, the next one still runs. While an alarm is unacknowledged,
+    /// every pass. Each pass is recorded in the history as soon as it ends. If a pass fails, the next one still runs. While an alarm is unacknowledged,
     /// nothing is deleted from a mirror.
     ///
     /// # Errors
@@ -144,6 +148,7 @@ impl Site {
     ) -> Result<Replicated, SiteError> {
         let state_directory = &self.config.settings.state_directory;
         let history = self.history()?;
+        let run = wanted.run.unwrap_or_default();
         // Without a password it is unknown which repository an alarm belongs to, so any alarm
         // postpones deletions.
         let alarms = Alarms::load(state_directory)?;
@@ -152,7 +157,7 @@ impl Site {
         let mut done = Replicated { passes: Vec::new(), exit: Exit::Done };
         for (from, to) in self.pairs(wanted)? {
             let began = Instant::now();
-            let pass = self.pass(&history, options.clone(), (&from, &to));
+            let pass = self.pass(&history, run, options.clone(), (&from, &to));
             let result = self.until_cancelled(Box::pin(pass)).await;
             let pass = MirrorPass { from, to, result, seconds: began.elapsed().as_secs_f64() };
             each(&pass);
@@ -168,10 +173,11 @@ impl Site {
         Ok(done)
     }
 
-    /// Runs one pass of one mirror and records its event, even if the pass cannot begin.
+    /// Runs one pass of one mirror and records its event, even if the pass cannot begin. A dry run is not recorded.
     async fn pass(
         &self,
         history: &History,
+        run: RunId,
         options: MirrorOptions,
         (from, to): (&str, &str),
     ) -> Result<MirrorReport, SiteError> {
@@ -184,7 +190,7 @@ impl Site {
             Err(error) => {
                 if !options.dry_run {
                     let why = error_chain(&error);
-                    history.pass_not_begun(&self.place_of(to), Exit::from(&error), &why)?;
+                    history.pass_not_begun(run, &self.place_of(to), Exit::from(&error), &why)?;
                 }
                 return Err(error);
             }
@@ -193,6 +199,7 @@ impl Site {
         let job = MirrorJob {
             from: near,
             to: far,
+            run,
             ledger: Some(history.ledger().clone()),
             // A lost password does not prevent copying.
             access: self.access_to(from).ok(),
@@ -200,7 +207,10 @@ impl Site {
         };
         let started = Timestamp::now();
         let result = mirror(&job, &self.progress, &self.cancel).await;
-        history.pass(Pass { from: &from_words, to: &to_words, started }, &result)?;
+        // A plan is not a pass: it would count as one that filled the mirror.
+        if !job.options.dry_run {
+            history.pass(Pass { run, from: &from_words, to: &to_words, started }, &result)?;
+        }
         Ok(result?)
     }
 

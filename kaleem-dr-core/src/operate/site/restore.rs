@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Options of [`Site::restore`].
+/// Options of [`Site::restore`]: source, point and request.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Restore {
@@ -51,10 +51,11 @@ impl Restore {
 
 /// A restore that waits for consent. Nothing is written yet.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub struct PlannedRestore<'a> {
     /// The changes: parts to create, overwrite and leave.
     pub plan: &'a RestorePlan,
-    /// Origin of the data.
+    /// Origin of the data: a snapshot or a staged file.
     pub point: &'a PointReader,
 }
 
@@ -96,21 +97,19 @@ impl Site {
         }
         let repository = self.repository().await?;
         // A shared lock, so that no prune deletes what is read.
-        {
-            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
-            let done = async {
-                let choice = PointChoice {
-                    moment: wanted.moment,
-                    ..self.point(&wanted.point, wanted.allow_incomplete)
-                };
-                let (progress, cancel) = (&self.progress, &self.cancel);
-                let (point, notes) =
-                    open_point(&repository, source.name(), &choice, progress, cancel).await?;
-                self.restore_point(source, (&point, notes), wanted.request, agree).await
-            }
-            .await;
-            released(held, done).await
+        let lock = self.wait_for(repository.lock_to_read(self.patience)).await?;
+        let done = async {
+            let choice = PointChoice {
+                moment: wanted.moment,
+                ..self.point(&wanted.point, wanted.allow_incomplete)
+            };
+            let (progress, cancel) = (&self.progress, &self.cancel);
+            let (point, notes) =
+                open_point(&repository, source.name(), &choice, progress, cancel).await?;
+            self.restore_point(source, (&point, notes), wanted.request, agree).await
         }
+        .await;
+        released(lock, done).await
     }
 
     async fn restore_point(

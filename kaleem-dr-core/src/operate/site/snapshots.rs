@@ -15,11 +15,11 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct SnapshotFilter {
-    /// Only of this source.
+    /// Only snapshots of this source; `None` for all.
     pub source: Option<SourceName>,
-    /// Only of this run.
+    /// Only snapshots of this run; `None` for all.
     pub run: Option<RunId>,
-    /// Only of these hosts.
+    /// Only snapshots of these hosts; `None` for all.
     pub hosts: Option<HostScope>,
     /// Only those that kaleem-dr made.
     pub own: bool,
@@ -93,26 +93,15 @@ impl Site {
         let pinning = async {
             let repository = self.repository().await?;
             let state_directory = &self.config.settings.state_directory;
-            let lock = repository.lock(LockKind::Exclusive, self.patience);
-            {
-                let held = self.wait_for(lock).await?;
-                let lock = &held;
-                let done = async {
-                    let (progress, cancel) = (&self.progress, &self.cancel);
-                    let pinned = pin(
-                        &repository,
-                        state_directory,
-                        snapshots,
-                        pinned,
-                        lock,
-                        progress,
-                        cancel,
-                    );
-                    Ok(pinned.await?)
-                }
-                .await;
-                released(held, done).await
+            let lock = self.wait_for(repository.lock(LockKind::Exclusive, self.patience)).await?;
+            let done = async {
+                let (progress, cancel) = (&self.progress, &self.cancel);
+                let pinned =
+                    pin(&repository, state_directory, snapshots, pinned, &lock, progress, cancel);
+                Ok(pinned.await?)
             }
+            .await;
+            released(lock, done).await
         };
         self.until_cancelled(Box::pin(pinning)).await
     }

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Site, SiteError};
 use crate::{
     engine::source::Probe,
-    ground::SourceName,
+    ground::{Exit, SourceName},
     operate::{
         config::RepositorySettings,
         job::{HostStatus, SourceStatus, StatusOf, StatusRules, status_of_hosts},
@@ -14,7 +14,7 @@ use crate::{
     recovery::objectives::rto_broken,
 };
 
-/// The report of [`Site::status`].
+/// The report of [`Site::status`]: freshness, proofs and alarms of this host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SiteStatus {
@@ -36,9 +36,15 @@ impl SiteStatus {
     pub fn is_broken(&self) -> bool {
         self.rto_broken == Some(true) || self.sources.iter().any(SourceStatus::is_broken)
     }
+
+    /// The exit status: 6 if a limit is exceeded.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.is_broken() { Exit::Stale } else { Exit::Done }
+    }
 }
 
-/// The report of [`Site::hosts_status`].
+/// The report of [`Site::hosts_status`]: freshness of every host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HostsStatus {
@@ -54,6 +60,12 @@ impl HostsStatus {
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.hosts.is_empty() || self.hosts.iter().any(|host| host.is_broken)
+    }
+
+    /// The exit status: 6 if [`HostsStatus::is_broken`].
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.is_broken() { Exit::Stale } else { Exit::Done }
     }
 }
 

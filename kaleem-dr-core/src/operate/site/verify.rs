@@ -24,7 +24,7 @@ use crate::{
 /// The default point.
 const LATEST: &str = "latest";
 
-/// Options of [`Site::verify`].
+/// Options of [`Site::verify`]: sources, point and level.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Verification {
@@ -54,7 +54,7 @@ impl Default for Verification {
     }
 }
 
-/// Options of [`Site::drill`].
+/// Options of [`Site::drill`]: sources, point and level.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Drill {
@@ -162,15 +162,13 @@ impl Site {
                 snapshot.id().short()
             )));
         }
-        let report = {
-            let held = self.wait_for(repository.lock_to_read(self.patience)).await?;
-            let done = async {
-                let reader = repository.read(snapshot).await?;
-                Ok(verify_snapshot(&reader, level, &self.staged_work()).await?)
-            }
-            .await;
-            released(held, done).await
-        }?;
+        let lock = self.wait_for(repository.lock_to_read(self.patience)).await?;
+        let done = async {
+            let reader = repository.read(snapshot).await?;
+            Ok(verify_snapshot(&reader, level, &self.staged_work()).await?)
+        }
+        .await;
+        let report = released(lock, done).await?;
         let reports = vec![report];
         self.history()?.proofs(run, &repository.location(), &reports)?;
         Ok(reports)

@@ -89,8 +89,10 @@ impl Watched<'_> {
         wanted: &Replication,
         each: impl FnMut(&MirrorPass),
     ) -> Result<Replicated, SiteError> {
-        let job = wanted.job(self.0, crate::RunId::new());
-        self.run(job, self.0.replicate(wanted, each), |report| report.into()).await
+        let mut wanted = wanted.clone();
+        let run = *wanted.run.get_or_insert_default();
+        let job = wanted.job(self.0, run);
+        self.run(job, self.0.replicate(&wanted, each), |report| report.into()).await
     }
 
     async fn run<T>(

@@ -27,16 +27,17 @@ const FORMAT: u32 = 1;
 
 /// An active alarm. Retention of its repository waits until the operator acknowledges it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Alarm {
-    /// Id of the repository.
+    /// Id of the repository, 64 hex digits.
     pub repository: String,
-    /// The suspicious source.
+    /// The source whose snapshot is suspicious.
     pub source: SourceName,
-    /// Host that captured it.
+    /// Name of the host that captured it.
     pub host: String,
     /// The run that raised the alarm.
     pub run: RunId,
-    /// Time of the alarm.
+    /// Time of the alarm, by that host's clock.
     pub time: Timestamp,
     /// Id of the newest suspicious snapshot.
     pub snapshot: String,
@@ -46,7 +47,7 @@ pub struct Alarm {
     /// The repository holds a record of the alarm.
     #[serde(default)]
     pub is_recorded: bool,
-    /// The suspicions.
+    /// The suspicions, one for each exceeded limit.
     pub suspicions: Vec<Suspicion>,
 }
 
@@ -67,6 +68,7 @@ impl Alarm {
 
 /// An alarm as recorded in a repository.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct RecordedAlarm {
     /// The snapshot that holds the record.
     pub record: SnapshotId,
@@ -201,7 +203,7 @@ impl Alarms {
         Ok(Self { standing: stored.alarms, normal })
     }
 
-    /// The unacknowledged alarms.
+    /// The alarms that wait for an acknowledgement.
     #[must_use]
     pub fn standing(&self) -> &[Alarm] {
         &self.standing

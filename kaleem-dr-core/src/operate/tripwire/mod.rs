@@ -30,8 +30,9 @@ const NAMES: usize = 5;
 /// Limits above which a snapshot is suspicious.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Tripwire {
-    /// Enables the tripwires.
+    /// Enables the tripwires [default: true].
     pub enabled: bool,
     /// Maximum share of a source's items or files that may be gone since the last normal snapshot,
     /// in percent.
@@ -50,15 +51,25 @@ impl Default for Tripwire {
 
 /// A new snapshot, as its save reported it.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Observed<'a> {
-    /// Its manifest.
+    /// Its manifest, as saved with it.
     pub manifest: &'a Manifest,
     /// Uncompressed size of the blobs that were new to the repository, in bytes.
     pub new_blob_bytes: u64,
 }
 
+impl<'a> Observed<'a> {
+    /// A snapshot by its manifest, and the uncompressed size of its new blobs, in bytes.
+    #[must_use]
+    pub fn new(manifest: &'a Manifest, new_blob_bytes: u64) -> Self {
+        Self { manifest, new_blob_bytes }
+    }
+}
+
 /// A source's earlier whole snapshots of the same host.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct History {
     /// Manifest of the last normal snapshot; `None` compares with nothing.
     pub normal: Option<Manifest>,
@@ -68,14 +79,21 @@ pub struct History {
 
 /// The share of new data in a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Volume {
     /// Uncompressed size of the blobs that were new to the repository, in bytes.
     pub new_bytes: u64,
-    /// Total size, in bytes.
+    /// Total size of its data, in bytes.
     pub size_bytes: u64,
 }
 
 impl Volume {
+    /// New bytes of all bytes.
+    #[must_use]
+    pub fn new(new_bytes: u64, size_bytes: u64) -> Self {
+        Self { new_bytes, size_bytes }
+    }
+
     /// The share of new bytes, in percent. May exceed 100, because trees count as new bytes but not
     /// as content.
     fn percent(self) -> Option<u64> {
@@ -83,8 +101,9 @@ impl Volume {
     }
 }
 
-/// A suspicion.
+/// A suspicion about a snapshot: an exceeded limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Suspicion {
     /// The observation: `2 artifacts are gone: /mongo/kaleem/users.bson, …`.
     pub what: String,

@@ -34,7 +34,6 @@ pub(crate) struct Attributes<'a> {
 /// An attribute that could not be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Lack {
-    /// The attribute: `owner 1000:1000`, `extended attribute user.note`.
     pub(crate) what: String,
     pub(crate) why: String,
     /// Only root may set it, and we are not root: it is reported as a note, not as a failure.

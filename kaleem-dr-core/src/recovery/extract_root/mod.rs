@@ -78,9 +78,7 @@ pub(crate) struct ExtractRoot {
 /// The origin of a directory after [`ExtractRoot::make_directory`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DirectoryOrigin {
-    /// It was newly created.
     New,
-    /// It existed before.
     Existing,
     /// It is reached through a link that may be followed.
     Linked,
@@ -186,7 +184,6 @@ impl ExtractRoot {
         Ok(finish)
     }
 
-    /// Creates a symbolic link.
     pub(crate) fn symlink(&mut self, path: &Path, place: &Place, to: &OsStr) -> io::Result<()> {
         self.put(path, place, |directory, name| unistd::symlinkat(to, directory, name))
     }

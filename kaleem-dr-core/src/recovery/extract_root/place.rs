@@ -36,7 +36,6 @@ pub(crate) struct Place {
     pub(super) name: OsString,
 }
 
-/// Device and inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Identity(u64, u64);
 

@@ -33,8 +33,12 @@ pub(crate) use self::{
 };
 use crate::{
     CancellationToken,
+    engine::manifest::TreeTotals,
     engine::repository::{RepositoryError, SnapshotReader, blocking},
-    ground::progress::{ProgressSink, Unit},
+    ground::{
+        Exit,
+        progress::{ProgressSink, Unit},
+    },
 };
 
 /// Limit for the problems and notes that a report lists. The rest is only counted.
@@ -57,7 +61,7 @@ pub struct RestoreOptions {
     pub overwrite: bool,
     /// Read every file back and compare it.
     pub verify: bool,
-    /// Count without writing.
+    /// Count what would be restored; write nothing.
     pub dry_run: bool,
 }
 
@@ -85,7 +89,7 @@ pub struct FilesReport {
     pub files: u64,
     /// Further names of those files (hard links).
     pub links: u64,
-    /// Number of directories.
+    /// Number of directories, created or already there.
     pub directories: u64,
     /// Symbolic links, pipes, sockets, devices.
     pub others: u64,
@@ -112,6 +116,23 @@ impl FilesReport {
         self.files + self.links + self.others + self.directories == 0 && self.problems.is_empty()
     }
 
+    /// The totals of the restored trees, counted as a manifest counts them: each hard link as a file.
+    #[must_use]
+    pub fn totals(&self) -> TreeTotals {
+        TreeTotals {
+            files: self.files + self.links,
+            directories: self.directories,
+            others: self.others,
+            size_bytes: self.size_bytes,
+        }
+    }
+
+    /// The exit status: 3 if a file could not be restored as it was.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        if self.problems.is_empty() { Exit::Done } else { Exit::Partial }
+    }
+
     /// The attributes that were not set because only root can set them, as one sentence each.
     pub fn left_to_root(&self) -> impl Iterator<Item = String> + '_ {
         let sentence = |(what, paths): (&String, &u64)| {
@@ -135,7 +156,7 @@ impl FilesReport {
 pub struct FileProblem {
     /// Path in the target, decoded with replacement characters if it is not UTF-8.
     pub path: String,
-    /// Description of the problem.
+    /// The problem, as the end of a sentence that begins with the path.
     pub why: String,
 }
 

@@ -119,10 +119,10 @@ pub trait Restorable: Source {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Unavailable {
-    /// Name of the source.
+    /// Name of the source in the config.
     pub source: SourceName,
-    /// Kind of the source.
+    /// Kind of the source: the `type` of its table in the config.
     pub kind: String,
-    /// The reason.
+    /// The reason why it cannot be created, with its causes.
     pub why: String,
 }

@@ -26,11 +26,11 @@ pub struct RestorePlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PlanOrigin {
-    /// Id of the snapshot.
+    /// Id of the snapshot in its repository.
     pub snapshot: SnapshotId,
-    /// Host of the snapshot.
+    /// Name of the host that captured the snapshot.
     pub host: String,
-    /// Time of the snapshot.
+    /// Time of the snapshot, as its maker recorded it.
     pub taken: Timestamp,
 }
 
@@ -57,8 +57,9 @@ impl RestorePlan {
 
 /// One line of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PlannedAction {
-    /// The planned change.
+    /// The effect on the object.
     pub change: Change,
     /// The object: `collection users`, `queue orders`, `/etc/nginx`.
     pub what: String,
@@ -74,6 +75,24 @@ impl PlannedAction {
     /// An action without further details.
     pub fn new(change: Change, what: impl Into<String>) -> Self {
         Self { change, what: what.into(), items: None, size_bytes: None, why: None }
+    }
+
+    /// Sets the number of items in the point, if known.
+    #[must_use]
+    pub fn with_items(self, items: impl Into<Option<u64>>) -> Self {
+        Self { items: items.into(), ..self }
+    }
+
+    /// Sets the size in the point, in bytes, if known.
+    #[must_use]
+    pub fn with_size(self, size_bytes: impl Into<Option<u64>>) -> Self {
+        Self { size_bytes: size_bytes.into(), ..self }
+    }
+
+    /// Adds the reason.
+    #[must_use]
+    pub fn because(self, why: impl Into<String>) -> Self {
+        Self { why: Some(why.into()), ..self }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::ground::{
 
 /// The name and directory for a rehearsal's own objects.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct ScratchTarget {
     /// The name of everything in this rehearsal: `kdr_drill_` and a ULID in lower case. Valid as a database, virtual host or
     /// collection.
@@ -23,6 +24,11 @@ pub struct ScratchTarget {
 }
 
 impl ScratchTarget {
+    /// A target without a negative control.
+    pub fn new(name: impl Into<String>, directory: impl Into<PathBuf>) -> Self {
+        Self { name: name.into(), directory: directory.into(), control: false }
+    }
+
     /// Called by a source when it has filled the target and is about to compare. Debug builds can be killed here by a failpoint.
     pub fn filled(&self) {
         failpoint::pass(Step::Scratch);
@@ -32,16 +38,22 @@ impl ScratchTarget {
 /// The negative control of a rehearsal: the scratch target was damaged on purpose, and the same comparison had to detect it. If
 /// it did not, finding the rest equal proves nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Control {
     /// The damage: `deleted one document of users`.
     pub damage: String,
     /// The differences that the comparison found. Empty means that it cannot detect damage.
     pub found: Vec<Difference>,
-    /// Duration, in seconds.
+    /// Duration of the damage and the second comparison, in seconds.
     pub seconds: f64,
 }
 
 impl Control {
+    /// The damage, and the differences that the comparison found in `seconds`.
+    pub fn new(damage: impl Into<String>, found: Vec<Difference>, seconds: f64) -> Self {
+        Self { damage: damage.into(), found, seconds }
+    }
+
     /// Reports whether the comparison detected the damage.
     #[must_use]
     pub fn is_caught(&self) -> bool {
@@ -51,6 +63,7 @@ impl Control {
 
 /// The result of a deep check of a point.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct Inspection {
     /// Checks that found the point valid, as one sentence each.
     pub checked: Vec<String>,

@@ -7,12 +7,13 @@ use crate::ground::Exit;
 
 /// The result of a restore, and of the comparison with the manifest afterwards.
 #[derive(Clone, Debug, Default, Serialize)]
+#[non_exhaustive]
 pub struct RestoreReport {
     /// The target as text, as in the plan.
     pub target: String,
     /// Items written: documents, definitions, files.
     pub items: u64,
-    /// Written data, in bytes.
+    /// Size of the written data, in bytes, as far as the source counts it.
     pub size_bytes: u64,
     /// Comparisons that found equal content.
     pub compared: Vec<String>,
@@ -34,6 +35,11 @@ pub struct RestoreReport {
 }
 
 impl RestoreReport {
+    /// The report of a restore that has not written or compared anything yet.
+    pub fn to(target: impl Into<String>) -> Self {
+        Self { target: target.into(), ..Self::default() }
+    }
+
     /// Reports whether something was compared, and all of it is equal.
     #[must_use]
     pub fn is_equal(&self) -> bool {
@@ -88,18 +94,26 @@ impl RestoreReport {
 
 /// An object that was not compared, or not restored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Uncompared {
-    /// The object.
+    /// The object, named as in the plan.
     pub what: String,
-    /// The reason.
+    /// The reason, as one sentence.
     pub why: String,
+}
+
+impl Uncompared {
+    /// An object, and the reason.
+    pub fn new(what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { what: what.into(), why: why.into() }
+    }
 }
 
 /// A command that ran after a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct HookReport {
-    /// Program and arguments.
+    /// Program and arguments, as the config lists them.
     pub command: Vec<String>,
     /// Exit status; `None` if it did not start or was killed.
     pub status: Option<i32>,

@@ -16,12 +16,13 @@ pub enum RestoreTarget {
 
 /// An operator's request for a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RestoreRequest {
-    /// The target.
+    /// The target: next to the live data, or in place.
     pub to: RestoreTarget,
     /// Only these parts of the source, named as in the source (a collection, a virtual host), as globs. Empty: everything.
     pub only: Vec<String>,
-    /// Parts to be renamed.
+    /// Parts that get a new name; each must be in the point.
     pub rename: Vec<Rename>,
     /// The treatment of existing parts. Next to the live data, there must not be any.
     pub existing: Existing,
@@ -40,6 +41,30 @@ impl RestoreRequest {
             existing: Existing::default(),
             extras: Extras::default(),
         }
+    }
+
+    /// Restores only these parts of the source, named as in the source, as globs.
+    #[must_use]
+    pub fn with_only(self, only: Vec<String>) -> Self {
+        Self { only, ..self }
+    }
+
+    /// Renames parts. Each must be in the point.
+    #[must_use]
+    pub fn with_rename(self, rename: Vec<Rename>) -> Self {
+        Self { rename, ..self }
+    }
+
+    /// Sets the treatment of existing parts.
+    #[must_use]
+    pub fn with_existing(self, existing: Existing) -> Self {
+        Self { existing, ..self }
+    }
+
+    /// Sets the treatment of parts that exist but are not in the point.
+    #[must_use]
+    pub fn with_extras(self, extras: Extras) -> Self {
+        Self { extras, ..self }
     }
 
     /// Refuses all options, for sources that can only be restored as a whole.
@@ -64,11 +89,19 @@ impl RestoreRequest {
 
 /// A new name for a part of a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Rename {
     /// Its name in the point.
     pub from: String,
     /// Its name in the target.
     pub to: String,
+}
+
+impl Rename {
+    /// Gives the part `from` of the point the name `to` in the target.
+    pub fn new(from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { from: from.into(), to: to.into() }
+    }
 }
 
 /// The treatment of a part (a collection, a queue) that already exists.
@@ -86,9 +119,9 @@ pub enum Existing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Extras {
-    /// Keep them.
+    /// Keep them; nothing that the point lacks is touched.
     #[default]
     Keep,
-    /// Remove them.
+    /// Remove them, after a confirmation by the operator.
     Remove,
 }

@@ -74,7 +74,6 @@ pub(crate) struct Stretch {
 pub(crate) struct Damage {
     /// Number of bytes read from the stream.
     pub(crate) offset_bytes: u64,
-    /// The last complete member.
     pub(crate) last_whole: Option<String>,
     pub(crate) why: String,
 }

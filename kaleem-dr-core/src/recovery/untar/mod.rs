@@ -40,6 +40,7 @@ const ROOTS_LIMIT: usize = 64;
 
 /// The selection and options of an extraction.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct UntarOptions {
     /// Directory under which the archive's names are created. It is created if it does not exist.
     pub target: PathBuf,
@@ -53,6 +54,19 @@ pub struct UntarOptions {
     pub special_files: bool,
     /// Limit for the total size of all files, in bytes, holes included. Each file must also fit into its file system.
     pub limit_bytes: Option<u64>,
+}
+
+impl UntarOptions {
+    /// Extracts everything but pipes and devices into an empty or new directory, without a limit.
+    pub fn to(target: impl Into<PathBuf>) -> Self {
+        Self {
+            target: target.into(),
+            include: Vec::new(),
+            in_place: false,
+            special_files: false,
+            limit_bytes: None,
+        }
+    }
 }
 
 /// The reason why an archive could not be extracted.
@@ -76,7 +90,7 @@ pub enum UntarError {
         #[source]
         cause: io::Error,
     },
-    /// The operator cancelled.
+    /// The operator cancelled before the end of the archive.
     #[error("cancelled")]
     Cancelled,
 }

@@ -20,16 +20,26 @@ use crate::{
 
 pub use self::report::{Untried, VerifyReport};
 use self::work::Verification;
+#[cfg(feature = "operate")]
 pub(crate) use self::work::left_out;
 
 /// The extent of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Thoroughness {
-    /// The level to prove.
+    /// The level to prove, with all levels below it.
     pub level: ProofLevel,
     /// Run a negative control as well ([`Control`](super::source::Control)): the scratch target is damaged on purpose and must be
     /// found different; below [`ProofLevel::Restored`], an artifact with one byte changed must not be read to its end.
     pub control: bool,
+}
+
+impl Thoroughness {
+    /// Proves a level, with a negative control.
+    #[must_use]
+    pub fn controlled(level: ProofLevel) -> Self {
+        Self { level, control: true }
+    }
 }
 
 impl From<ProofLevel> for Thoroughness {

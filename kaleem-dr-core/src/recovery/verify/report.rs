@@ -3,9 +3,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "ledger")]
+use crate::engine::ledger::Proof;
+#[cfg(feature = "ledger")]
+use crate::ground::RunId;
 use crate::{
-    engine::{ledger::Proof, manifest::Incomplete, repository::SnapshotId},
-    ground::{Exit, ProofLevel, RunId, SourceName, finding::Finding, stopwatch::Stage},
+    engine::{manifest::Incomplete, repository::SnapshotId},
+    ground::{Exit, ProofLevel, finding::Finding, stopwatch::Stage},
     recovery::source::Control,
 };
 
@@ -26,7 +30,7 @@ pub struct VerifyReport {
     pub consistent_at: Option<Timestamp>,
     /// Size of the source's data in it, in bytes.
     pub size_bytes: u64,
-    /// The requested level.
+    /// The level that the verification was asked to prove.
     pub wanted: ProofLevel,
     /// The highest level proven, which includes those below it. An incomplete point is never proven.
     pub proven: Option<ProofLevel>,
@@ -55,14 +59,15 @@ pub struct VerifyReport {
 
 impl VerifyReport {
     /// Converts it into a proof for the ledger; `None` for a file, or if the snapshot has no time that its data represent.
+    #[cfg(feature = "ledger")]
     #[must_use]
     pub fn proof(&self, run: RunId, repository: &str, at: Timestamp) -> Option<Proof> {
         Some(Proof {
-            run: run.to_string(),
-            source: self.source.clone()?,
+            run,
+            source: self.source.as_deref()?.parse().ok()?,
             host: self.host.clone().unwrap_or_default(),
             repository: repository.to_owned(),
-            snapshot: self.snapshot?.to_string(),
+            snapshot: self.snapshot?,
             consistent_at: self.consistent_at?,
             at,
             wanted: self.wanted,
@@ -96,8 +101,9 @@ impl VerifyReport {
     }
 
     /// The report of a source whose point could not be verified at all.
+    #[cfg(feature = "operate")]
     pub(crate) fn untried(
-        source: &SourceName,
+        source: &crate::SourceName,
         wanted: ProofLevel,
         exit: Exit,
         why: String,
@@ -130,8 +136,8 @@ impl VerifyReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Untried {
-    /// Kind of the failure.
+    /// Kind of the failure, as the exit status that it would cause alone.
     pub exit: Exit,
-    /// The reason.
+    /// The reason, with its causes, as one line.
     pub why: String,
 }

@@ -16,7 +16,6 @@ use crate::mongodb::dump::wellformed;
 pub(super) const MAGIC: [u8; 4] = [0x6d, 0xe2, 0x99, 0x81];
 /// The format version that we write and read.
 const VERSION: &str = "0.1";
-/// Ends a block.
 pub(super) const TERMINATOR: [u8; 4] = [0xff; 4];
 /// The largest document that mongorestore accepts from an archive, in bytes.
 pub(super) const LARGEST_DOCUMENT: usize = 16 << 20;

@@ -27,7 +27,6 @@ pub(super) struct Prelude {
     pub(super) namespaces: Vec<Namespace>,
 }
 
-/// A namespace.
 #[derive(Clone, Debug)]
 pub(super) struct Namespace {
     pub(super) database: String,

@@ -79,7 +79,6 @@ impl Sample {
     }
 }
 
-/// Encodes one document.
 pub(super) fn document(n: i32, text: &str) -> Vec<u8> {
     bson::serialize_to_vec(&doc! { "_id": n, "text": text }).unwrap()
 }

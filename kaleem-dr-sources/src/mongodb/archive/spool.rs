@@ -146,23 +146,15 @@ impl Spool {
             .map_err(|cause| self.unwritten(cause))?;
         // Sorted component by component, as in a capture.
         parts.records.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
-        let manifest = Manifest {
-            tool: prelude.header.tool_version,
-            server: Some(ServerInfo { product: "MongoDB".to_owned(), version: prelude.header.server_version }),
-            consistency: Consistency {
-                grade: ConsistencyGrade::PerCollection,
-                at: written,
-                note: Some("an archive does not record when and how it was read; the time is that of its file".to_owned()),
-            },
-            artifacts: parts.records,
-            details: [(catalogue::KEY.to_owned(), catalogue::to_value(&listed))].into(),
-            ..Manifest::of_file(source, "mongodb", written)
-        };
-        let point = FilePoint {
-            path: file.to_owned(),
-            parts: parts.places,
-            unpacked: Some(self.directory),
-        };
+        let mut manifest = Manifest::of_file(source, "mongodb", written);
+        manifest.tool = prelude.header.tool_version;
+        manifest.server = Some(ServerInfo::new("MongoDB", prelude.header.server_version));
+        manifest.consistency = Consistency::new(ConsistencyGrade::PerCollection, written).because(
+            "an archive does not record when and how it was read; the time is that of its file",
+        );
+        manifest.artifacts = parts.records;
+        manifest.details = [(catalogue::KEY.to_owned(), catalogue::to_value(&listed))].into();
+        let point = FilePoint::new(file.to_owned(), parts.places, Some(self.directory));
         Ok((manifest, point))
     }
 }
@@ -221,36 +213,24 @@ impl Parts {
     }
 
     fn metadata(&mut self, path: &ArtifactPath, json: &str) {
-        let part = FilePart {
-            path: self.metadata_path.clone(),
-            offset_bytes: self.metadata.len() as u64,
-            size_bytes: json.len() as u64,
-        };
+        let part = FilePart::new(self.metadata_path.clone(), json.len() as u64)
+            .at(self.metadata.len() as u64);
         self.metadata.extend_from_slice(json.as_bytes());
-        let record = ArtifactRecord {
-            path: path.as_str().to_owned(),
-            size_bytes: json.len() as u64,
-            sha256: ByteDigest::of(json.as_bytes()),
-            items: None,
-            content_digest: None,
-        };
+        let record = ArtifactRecord::new(
+            path.as_str().to_owned(),
+            json.len() as u64,
+            ByteDigest::of(json.as_bytes()),
+        );
         self.add(record, part);
     }
 
     /// Adds a data artifact. An empty one has no file.
     fn data(&mut self, path: &ArtifactPath, file: Option<PathBuf>, tally: Tally) {
-        let part = FilePart {
-            path: file.unwrap_or_else(|| self.metadata_path.clone()),
-            offset_bytes: 0,
-            size_bytes: tally.size_bytes,
-        };
-        let record = ArtifactRecord {
-            path: path.as_str().to_owned(),
-            size_bytes: tally.size_bytes,
-            sha256: tally.bytes.finish(),
-            items: Some(tally.content.items()),
-            content_digest: Some(tally.content.to_hex()),
-        };
+        let part =
+            FilePart::new(file.unwrap_or_else(|| self.metadata_path.clone()), tally.size_bytes);
+        let record =
+            ArtifactRecord::new(path.as_str().to_owned(), tally.size_bytes, tally.bytes.finish())
+                .with_content(tally.content.items(), tally.content.to_hex());
         self.add(record, part);
     }
 

@@ -21,7 +21,7 @@ use crate::mongodb::MongoSource;
 #[async_trait]
 impl StagedForm for MongoSource {
     fn name(&self) -> StagedName {
-        StagedName { stem: "mongo", suffix: "archive.gz" }
+        StagedName::new("mongo", "archive.gz")
     }
 
     async fn write(&self, point: &PointReader, out: &mut Sink) -> Result<(), SourceError> {

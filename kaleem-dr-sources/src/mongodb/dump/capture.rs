@@ -62,7 +62,6 @@ enum Content {
 /// Artifacts in the order of their paths.
 type Artifacts = Vec<(ArtifactPath, Content)>;
 
-/// Captures everything in scope.
 pub(crate) async fn capture(
     connection: &Arc<Connection>,
     order: CaptureOrder<'_>,
@@ -86,7 +85,7 @@ async fn run(
     tasks: &mut JoinSet<Result<(), SourceError>>,
 ) -> Result<(), SourceError> {
     let facts = connection.facts().await?;
-    out.set_server(ServerInfo { product: "MongoDB".to_owned(), version: facts.version.clone() });
+    out.set_server(ServerInfo::new("MongoDB", facts.version.clone()));
     let position = place_in_oplog(connection, &facts, order.consistency).await?;
     let mut listed =
         snapshot::list(connection, &facts, order.scope, order.consistency, &position).await?;

@@ -78,18 +78,11 @@ mod tests {
     use super::*;
 
     fn manifest(artifacts: &[&str], entry: &Catalogued) -> Manifest {
-        let artifact = |path: &&str| ArtifactRecord {
-            path: (*path).to_owned(),
-            size_bytes: 0,
-            sha256: String::new(),
-            items: Some(3),
-            content_digest: None,
-        };
-        Manifest {
-            artifacts: artifacts.iter().map(artifact).collect(),
-            details: [(KEY.to_owned(), to_value(std::slice::from_ref(entry)))].into(),
-            ..Manifest::of_file("", "mongodb", jiff::Timestamp::UNIX_EPOCH)
-        }
+        let artifact = |path: &&str| ArtifactRecord::new((*path).to_owned(), 0, "").with_items(3);
+        let mut manifest = Manifest::of_file("", "mongodb", jiff::Timestamp::UNIX_EPOCH);
+        manifest.artifacts = artifacts.iter().map(artifact).collect();
+        manifest.details = [(KEY.to_owned(), to_value(std::slice::from_ref(entry)))].into();
+        manifest
     }
 
     #[test]

@@ -91,7 +91,6 @@ pub(crate) struct DocumentSplitter {
 }
 
 impl DocumentSplitter {
-    /// Appends the next piece.
     pub(crate) fn push(&mut self, piece: &[u8]) {
         self.pending.extend_from_slice(piece);
     }

@@ -36,7 +36,6 @@ impl DocumentWriter {
         self.content.items()
     }
 
-    /// Writes one document.
     pub(crate) async fn write(&mut self, document: &[u8]) -> Result<(), SourceError> {
         self.content.add(document);
         let mut rest = document;

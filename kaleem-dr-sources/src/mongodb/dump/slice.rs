@@ -110,7 +110,7 @@ impl Oplog<'_> {
         let facts = self.connection.facts().await?;
         let why = match facts.topology {
             Topology::ReplicaSet => {
-                return Ok(ServerInfo { product: "MongoDB".to_owned(), version: facts.version });
+                return Ok(ServerInfo::new("MongoDB", facts.version));
             }
             Topology::Standalone => {
                 "is a standalone server, which has no oplog; a replica set with one member has one"
@@ -172,11 +172,10 @@ impl ChangeLog for Oplog<'_> {
                 "the newest entry is gone: did the server lose its primary?",
             )
         })?;
-        out.set_consistency(Consistency {
-            grade: ConsistencyGrade::PointInTime,
-            at: position(window.to).time(),
-            note: Some("a slice of the oplog".to_owned()),
-        });
+        out.set_consistency(
+            Consistency::new(ConsistencyGrade::PointInTime, position(window.to).time())
+                .because("a slice of the oplog"),
+        );
         out.set_change_log(LogSpan {
             anchor: ByteDigest::of(last.as_bytes()),
             gap,

@@ -93,24 +93,16 @@ impl Reading {
             .map(CollectionSpec::namespace)
             .collect();
         match moment {
-            Some(at) if apart.is_empty() => Consistency {
-                grade: ConsistencyGrade::PointInTime,
-                at,
-                note: Some("all collections were read in one snapshot".to_owned()),
-            },
-            Some(_) => Consistency {
-                grade: ConsistencyGrade::PerCollection,
-                at: started,
-                note: Some(format!(
+            Some(at) if apart.is_empty() => Consistency::new(ConsistencyGrade::PointInTime, at).because("all collections were read in one snapshot"),
+            Some(_) => Consistency::new(ConsistencyGrade::PerCollection, started).because(format!(
                     "all collections were read in one snapshot, except the capped ones, which this server cannot read in a snapshot: {}",
                     apart.join(", ")
                 )),
-            },
-            None => Consistency {
-                grade: ConsistencyGrade::PerCollection,
-                at: started,
-                note: self.note.clone(),
-            },
+            None => {
+                let mut consistency = Consistency::new(ConsistencyGrade::PerCollection, started);
+                consistency.note.clone_from(&self.note);
+                consistency
+            }
         }
     }
 }
@@ -251,16 +243,16 @@ fn is_refusal(error: &Error) -> bool {
 /// The consistency of reads that the oplog of a window brings to one moment.
 pub(crate) fn with_oplog(window: &Window, started: jiff::Timestamp) -> Consistency {
     let Window { after, to } = window;
-    Consistency {
-        grade: ConsistencyGrade::PointInTime,
-        at: jiff::Timestamp::from_second(i64::from(to.time)).unwrap_or(started),
-        note: Some(format!(
-            "read over {} s; the captured oplog brings all collections to its end, ({}, {})",
-            to.time.saturating_sub(after.time),
-            to.time,
-            to.increment
-        )),
-    }
+    Consistency::new(
+        ConsistencyGrade::PointInTime,
+        jiff::Timestamp::from_second(i64::from(to.time)).unwrap_or(started),
+    )
+    .because(format!(
+        "read over {} s; the captured oplog brings all collections to its end, ({}, {})",
+        to.time.saturating_sub(after.time),
+        to.time,
+        to.increment
+    ))
 }
 
 /// Verifies after the reads that every collection we read is still the listed one. A collection that was dropped, renamed or

@@ -73,13 +73,8 @@ pub(super) async fn read(
             bytes.extend_from_slice(document.unwrap());
         }
     }
-    let record = ArtifactRecord {
-        path: String::new(),
-        size_bytes: bytes.len() as u64,
-        sha256: ByteDigest::of(&bytes),
-        items: Some(digest.items()),
-        content_digest: Some(digest.to_hex()),
-    };
+    let record = ArtifactRecord::new("", bytes.len() as u64, ByteDigest::of(&bytes))
+        .with_content(digest.items(), digest.to_hex());
     (record, bytes.freeze())
 }
 

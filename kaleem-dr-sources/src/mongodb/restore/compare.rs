@@ -76,7 +76,7 @@ pub(crate) fn documents(
     let mut differences = Vec::new();
     let mut differ = |what: &str, expected: String, found: String| {
         if expected != found {
-            differences.push(Difference { what: format!("{label}: {what}"), expected, found });
+            differences.push(Difference::new(format!("{label}: {what}"), expected, found));
         }
     };
     differ(
@@ -104,7 +104,7 @@ pub(crate) fn changed(label: &str, expected: &MultisetDigest, found: &Content) -
     ]
     .into_iter()
     .filter(|(_, expected, found)| expected != found)
-    .map(|(name, expected, found)| Difference { what: what(name), expected, found })
+    .map(|(name, expected, found)| Difference::new(what(name), expected, found))
     .collect()
 }
 
@@ -116,16 +116,16 @@ pub(crate) fn options(
 ) -> Vec<Difference> {
     let mut differences = Vec::new();
     if expected.kind != found.kind {
-        differences.push(Difference {
-            what: format!("{label}: type"),
-            expected: expected.kind.as_str().to_owned(),
-            found: found.kind.as_str().to_owned(),
-        });
+        differences.push(Difference::new(
+            format!("{label}: type"),
+            expected.kind.as_str().to_owned(),
+            found.kind.as_str().to_owned(),
+        ));
     }
     let what = if expected.kind == CollectionKind::View { "definition" } else { "options" };
     let (expected, found) = (normal(&expected.options), normal(&found.options));
     if expected != found {
-        differences.push(Difference { what: format!("{label}: {what}"), expected, found });
+        differences.push(Difference::new(format!("{label}: {what}"), expected, found));
     }
     differences
 }
@@ -146,10 +146,12 @@ pub(crate) fn indexes(label: &str, expected: &[Document], found: &[Document]) ->
     names
         .into_iter()
         .filter(|name| expected.get(*name) != found.get(*name))
-        .map(|name| Difference {
-            what: format!("{label}: index {name}"),
-            expected: text(expected.get(name)),
-            found: text(found.get(name)),
+        .map(|name| {
+            Difference::new(
+                format!("{label}: index {name}"),
+                text(expected.get(name)),
+                text(found.get(name)),
+            )
         })
         .collect()
 }
@@ -278,13 +280,7 @@ mod tests {
 
     #[test]
     fn documents_are_compared_by_count_content_and_where_it_counts_order() {
-        let expected = ArtifactRecord {
-            path: "/mongo/d/c.bson".into(),
-            size_bytes: 10,
-            sha256: "aa".into(),
-            items: Some(2),
-            content_digest: Some("cc".into()),
-        };
+        let expected = ArtifactRecord::new("/mongo/d/c.bson", 10, "aa").with_content(2, "cc");
         let found = Content {
             items: 2,
             digest: "cc".into(),

@@ -3,7 +3,6 @@
 /// Counts of inserted documents and, in a merge, of existing ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Loaded {
-    /// Documents inserted.
     pub(crate) items: u64,
     /// Size of the inserted documents.
     pub(crate) size_bytes: u64,

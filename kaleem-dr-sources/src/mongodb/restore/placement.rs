@@ -133,7 +133,7 @@ fn renames(
     asked: &[Rename],
 ) -> Result<BTreeMap<String, String>, SourceError> {
     let mut renamed = BTreeMap::new();
-    for Rename { from, to } in asked {
+    for Rename { from, to, .. } in asked {
         let full: Vec<_> =
             selected.iter().filter(|stored| stored.spec.namespace() == *from).collect();
         let (found, name) = if full.is_empty() {
@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn rename(from: &str, to: &str) -> Rename {
-        Rename { from: from.into(), to: to.into() }
+        Rename::new(from, to)
     }
 
     #[track_caller]
@@ -308,9 +308,9 @@ mod tests {
 
     #[test]
     fn only_takes_bare_and_full_names_and_a_pattern_without_a_match_is_refused() {
-        let only = |patterns: &[&str]| RestoreRequest {
-            only: patterns.iter().map(ToString::to_string).collect(),
-            ..RestoreRequest::whole(RestoreTarget::Beside(Some("x".into())))
+        let only = |patterns: &[&str]| {
+            RestoreRequest::whole(RestoreTarget::Beside(Some("x".into())))
+                .with_only(patterns.iter().map(ToString::to_string).collect())
         };
         let point = ["d.users", "d.users_old", "e.users"];
         assert_eq!(
@@ -321,17 +321,13 @@ mod tests {
         assert_eq!(place(&point, only(&["users"])).unwrap(), ["x_d.users", "x_e.users"]);
         refused(place(&point, only(&["users", "ghost*"])), "`ghost*`");
         refused(place(&point, only(&["[a"])), "malformed");
-        refused(
-            place(&point, RestoreRequest { extras: Extras::Remove, ..only(&["users"]) }),
-            "leave out `only`",
-        );
+        refused(place(&point, only(&["users"]).with_extras(Extras::Remove)), "leave out `only`");
     }
 
     #[test]
     fn renames_stay_in_their_database_and_never_meet() {
-        let with = |renames: Vec<Rename>| RestoreRequest {
-            rename: renames,
-            ..RestoreRequest::whole(RestoreTarget::InPlace)
+        let with = |renames: Vec<Rename>| {
+            RestoreRequest::whole(RestoreTarget::InPlace).with_rename(renames)
         };
         let point = ["d.a", "d.b", "e.a"];
         assert_eq!(place(&point, with(vec![rename("a", "z")])).unwrap(), ["d.z", "d.b", "e.z"]);
@@ -355,10 +351,8 @@ mod tests {
 
     #[test]
     fn a_collection_of_the_point_is_not_an_extra_even_when_it_is_not_restored() {
-        let request = RestoreRequest {
-            rename: vec![rename("a", "z")],
-            ..RestoreRequest::whole(RestoreTarget::InPlace)
-        };
+        let request =
+            RestoreRequest::whole(RestoreTarget::InPlace).with_rename(vec![rename("a", "z")]);
         let (placement, _) = Placement::settle(
             vec![stored("d.a"), stored("d.b")],
             request,

@@ -97,13 +97,8 @@ pub(crate) async fn plan(
 /// The planned creation of a collection that the oplog creates, unless the capture listed it too.
 fn made_meanwhile((database, name): &(String, String), placement: &Placement) -> PlannedAction {
     let target = placement.databases.get(database).unwrap_or(database);
-    PlannedAction {
-        change: Change::Overwrite,
-        what: format!("collection {target}.{name}"),
-        items: None,
-        size_bytes: None,
-        why: Some("the oplog creates it: an existing one with this name is dropped".to_owned()),
-    }
+    PlannedAction::new(Change::Overwrite, format!("collection {target}.{name}"))
+        .because("the oplog creates it: an existing one with this name is dropped")
 }
 
 /// The planned change of one collection of the point.
@@ -144,13 +139,12 @@ fn action(
             )
         }
     };
-    Ok(PlannedAction {
-        change,
-        what: label(&placed.target),
-        items: placed.stored.data.as_ref().and_then(|data| data.items),
-        size_bytes: placed.stored.data.as_ref().map(|data| data.size_bytes),
-        why,
-    })
+    let data = placed.stored.data.as_ref();
+    let mut action = PlannedAction::new(change, label(&placed.target))
+        .with_items(data.and_then(|data| data.items))
+        .with_size(data.map(|data| data.size_bytes));
+    action.why = why;
+    Ok(action)
 }
 
 /// The planned change of a collection of the target to which nothing is restored.
@@ -172,7 +166,7 @@ fn left_over(
         }
         Extras::Keep => (Change::Leave, "it is not in the point"),
     };
-    PlannedAction { why: Some(why.to_owned()), ..PlannedAction::new(change, label(spec)) }
+    PlannedAction::new(change, label(spec)).because(why.to_owned())
 }
 
 /// Reports whether an extra is removed when extras are: only if a capture would have included it.

@@ -197,11 +197,11 @@ impl Rebuilder<'_> {
 fn account(label: &str, record: &ArtifactRecord, loaded: &Loaded, report: &mut RestoreReport) {
     let seen = loaded.items + loaded.same + loaded.kept + loaded.missing;
     if record.items.is_some_and(|items| items != seen) {
-        report.differences.push(Difference {
-            what: format!("{label}: documents"),
-            expected: record.items.unwrap_or_default().to_string(),
-            found: format!("{seen} were processed"),
-        });
+        report.differences.push(Difference::new(
+            format!("{label}: documents"),
+            record.items.unwrap_or_default().to_string(),
+            format!("{seen} were processed"),
+        ));
     } else if loaded.missing == 0 {
         report.compared.push(format!(
             "{label}: all {seen} documents of the point exist: {} were equal already, {} were inserted and are equal, {} have \
@@ -217,10 +217,10 @@ fn account(label: &str, record: &ArtifactRecord, loaded: &Loaded, report: &mut R
     }
     if loaded.missing > 0 {
         let why = loaded.why_missing.as_deref().unwrap_or("no reason was given");
-        report.differences.push(Difference {
-            what: format!("{label}: documents"),
-            expected: format!("all {seen} of the point exist"),
-            found: format!("{} are missing, the first one because: {why}", loaded.missing),
-        });
+        report.differences.push(Difference::new(
+            format!("{label}: documents"),
+            format!("all {seen} of the point exist"),
+            format!("{} are missing, the first one because: {why}", loaded.missing),
+        ));
     }
 }

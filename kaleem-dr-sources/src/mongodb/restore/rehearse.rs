@@ -121,7 +121,7 @@ async fn control(
     let content = compare::read_back(connection, spec, &place, |_| ()).await?;
     let found = compare::changed(&label(spec), &live.content, &content);
     let damage = format!("deleted one of {} documents of {}", live.content.items(), label(spec));
-    Ok(Some(Control { damage, found, seconds: began.elapsed().as_secs_f64() }))
+    Ok(Some(Control::new(damage, found, began.elapsed().as_secs_f64())))
 }
 
 /// Drops what a killed rehearsal with this name left behind.
@@ -147,7 +147,6 @@ pub(crate) async fn scratch_databases(connection: &Connection) -> Result<Vec<Str
     Ok(names.into_iter().filter(|name| name.starts_with(SCRATCH)).collect())
 }
 
-/// Drops one scratch database.
 pub(crate) async fn drop_database(
     connection: &Connection,
     writes: &Writes,

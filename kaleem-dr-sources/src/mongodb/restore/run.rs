@@ -119,7 +119,7 @@ async fn run(
         .sum::<u64>();
     // Each byte is written once and read back once.
     let progress = point.progress().begin("restore MongoDB", Unit::Bytes, Some(2 * total));
-    let mut report = RestoreReport { target: plan.target, ..RestoreReport::default() };
+    let mut report = RestoreReport::to(plan.target);
     let rebuilder = Rebuilder {
         connection,
         facts: &facts,
@@ -206,11 +206,7 @@ async fn replay_and_compare(
             "the oplog was not replayed, since not all of the point was found equal".to_owned(),
         );
         if log.is_needed {
-            report.differences.push(Difference {
-                what: "the oplog".to_owned(),
-                expected: "it is replayed".to_owned(),
-                found: "it is not".to_owned(),
-            });
+            report.differences.push(Difference::new("the oplog", "it is replayed", "it is not"));
         }
         return Ok(());
     }
@@ -220,10 +216,7 @@ async fn replay_and_compare(
         let viewless = replay.facts.has_viewless_time_series();
         let Some(place) = DataPlace::of(&live.spec, viewless) else { continue };
         if !live.is_comparable() {
-            report.uncompared.push(Uncompared {
-                what: label,
-                why: "a capped collection drops its oldest documents by itself, so what the oplog adds cannot be compared".to_owned(),
-            });
+            report.uncompared.push(Uncompared::new(label, "a capped collection drops its oldest documents by itself, so what the oplog adds cannot be compared"));
             continue;
         }
         let found = compare::read_back(replay.connection, &live.spec, &place, |_| ()).await?;
@@ -279,11 +272,7 @@ async fn compare_specifications(
             }
         };
         let Some(made) = found.iter().find(|made| made.name == spec.name) else {
-            report.differences.push(Difference {
-                what: label,
-                expected: "it exists".to_owned(),
-                found: "it does not".to_owned(),
-            });
+            report.differences.push(Difference::new(label, "it exists", "it does not"));
             continue;
         };
         let indexes = listing::list_indexes(connection, made).await?;
@@ -367,11 +356,7 @@ async fn remove_extras(
             .iter()
             .filter(|spec| plan::is_removed(spec, extra.placement, extra.scope) && shown(spec))
         {
-            report.differences.push(Difference {
-                what: label(spec),
-                expected: "it is removed".to_owned(),
-                found: "it exists".to_owned(),
-            });
+            report.differences.push(Difference::new(label(spec), "it is removed", "it exists"));
         }
     }
     Ok(())

@@ -13,9 +13,7 @@ const MOST_BYTES: usize = 16 << 20;
 /// The write options of a restore.
 #[derive(Clone, Debug)]
 pub(crate) struct Writes {
-    /// Number of parallel inserts.
     pub(crate) workers: NonZeroUsize,
-    /// Documents per insert.
     pub(crate) batch_documents: usize,
     /// Bytes per insert, except for a single document that is larger.
     pub(crate) batch_bytes: usize,

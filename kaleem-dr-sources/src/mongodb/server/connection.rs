@@ -367,7 +367,6 @@ impl ServerFacts {
     }
 }
 
-/// Kinds of deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Topology {
     Standalone,

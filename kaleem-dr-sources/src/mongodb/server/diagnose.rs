@@ -164,10 +164,11 @@ fn login_refused(
 
 /// A password that some tools and shells alter.
 fn password(name: &SourceName, connection: &Connection, severity: Severity) -> Option<Diagnosis> {
-    let seen = Diagnosis::error("mongo-password-not-ascii", format!("source {name}: the password for {} is not ASCII", connection.server()))
+    let mut seen = Diagnosis::error("mongo-password-not-ascii", format!("source {name}: the password for {} is not ASCII", connection.server()))
         .because("tools and servers normalise such characters differently, so the login is refused or works only sometimes")
         .fix("give the user a password of letters and digits: mongosh: db.getSiblingDB(\"admin\").changeUserPassword(USER, passwordPrompt())");
-    connection.password_is_odd().then_some(Diagnosis { severity, ..seen })
+    seen.severity = severity;
+    connection.password_is_odd().then_some(seen)
 }
 
 /// Judges the part of an oplog that a server has.

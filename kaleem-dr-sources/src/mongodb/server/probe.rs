@@ -77,11 +77,7 @@ pub(crate) async fn probe(
     for database in &databases {
         warnings.extend(users::warning(connection, database, with_users).await);
     }
-    Ok(Probe {
-        server: Some(ServerInfo { product: "MongoDB".to_owned(), version: facts.version }),
-        size_bytes,
-        warnings,
-    })
+    Ok(Probe::new(Some(ServerInfo::new("MongoDB", facts.version)), size_bytes, warnings))
 }
 
 fn size(value: Option<&Bson>) -> Option<u64> {

@@ -52,9 +52,5 @@ pub(crate) fn planned(
             "they are replaced, including passwords; those not in the point are removed",
         ),
     };
-    Some(PlannedAction {
-        items: Some(items),
-        why: Some(why.to_owned()),
-        ..PlannedAction::new(change, label(database))
-    })
+    Some(PlannedAction::new(change, label(database)).with_items(items).because(why.to_owned()))
 }

@@ -58,7 +58,7 @@ pub(crate) async fn restore(
         Err(error @ SourceError::Point(_)) => return Err(error),
         // A dump of a whole server contains accounts that the request did not ask for: without them the rest is still restored.
         Err(error) if wanted.is_whole_server => {
-            report.not_restored.push(Uncompared { what: label(""), why: told(&error) });
+            report.not_restored.push(Uncompared::new(label(""), told(&error)));
             return Ok(());
         }
         Err(error) => vec![difference(database, "they are restored", &told(&error))],
@@ -296,7 +296,7 @@ async fn merge(
 }
 
 fn difference(database: &str, expected: &str, found: &str) -> Difference {
-    Difference { what: label(database), expected: expected.to_owned(), found: found.to_owned() }
+    Difference::new(label(database), expected.to_owned(), found.to_owned())
 }
 
 fn whole(number: Option<&Bson>) -> Option<i64> {

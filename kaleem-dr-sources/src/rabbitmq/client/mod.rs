@@ -1,20 +1,17 @@
 //! The calls of RabbitMQ's management API that this source uses.
 //!
-//! Every call has a time-out, a reply is never longer than [`ANSWER_LIMIT_BYTES`], redirects are
-//! not followed (they would send the password elsewhere), and errors name the server by host and
-//! port only. The process's proxy variables are ignored: the management API should not be exposed
-//! to the open network.
+//! Every call has a time-out, and a reply is never longer than [`ANSWER_LIMIT_BYTES`].
 
 mod refusal;
 mod request;
 
-use std::{fmt, fs, net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use kaleem_dr_core::{
     engine::manifest::ServerInfo, ground::SourceError, operate::config::secret::SecretString,
 };
-use reqwest::{Certificate, Client, Method, StatusCode, Url, header::DATE, redirect::Policy};
+use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde::Deserialize;
 
 use self::{
@@ -25,17 +22,14 @@ use super::{
     config::{RabbitmqConfig, RabbitmqConfigError},
     definitions::Definitions,
 };
+use crate::http_api::HttpApi;
 
 /// Limit for a reply kept in memory, in bytes. By default, RabbitMQ itself imports at most 20 MB.
 pub const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A client of a management API, with its login.
 pub struct ManagementClient {
-    http: Client,
-    base: Url,
-    server: String,
+    api: HttpApi,
     username: String,
     password: SecretString,
     timeout: Duration,
@@ -44,7 +38,7 @@ pub struct ManagementClient {
 impl fmt::Debug for ManagementClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ManagementClient")
-            .field("server", &self.server)
+            .field("server", &self.api.server())
             .field("username", &self.username)
             .finish_non_exhaustive()
     }
@@ -53,7 +47,7 @@ impl fmt::Debug for ManagementClient {
 /// The server's description of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overview {
-    /// Product and version.
+    /// Product and version, as the server reports them.
     pub server: ServerInfo,
     /// Number of messages in its queues.
     pub messages: u64,
@@ -87,46 +81,20 @@ impl ManagementClient {
         config: &RabbitmqConfig,
         password: SecretString,
     ) -> Result<Self, RabbitmqConfigError> {
-        let mut base: Url =
-            config.url.parse().map_err(|error| RabbitmqConfigError::Url(format!("{error}")))?;
-        if !base.username().is_empty() || base.password().is_some() {
-            return Err(RabbitmqConfigError::CredentialsInUrl);
-        }
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(RabbitmqConfigError::Url(format!("it begins with `{}:`", base.scheme())));
-        }
-        let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) else {
-            return Err(RabbitmqConfigError::Url("it has no host".into()));
-        };
-        let server = format!("{host}:{port}");
-        // `Url::join` replaces everything after the last slash, which would drop a
-        // `management.path_prefix`.
-        if !base.path().ends_with('/') {
-            base.set_path(&format!("{}/", base.path()));
-        }
-        let mut http =
-            Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(Policy::none()).no_proxy();
-        if let Some(path) = &config.ca_file {
-            let pem = fs::read(path)
-                .map_err(|cause| RabbitmqConfigError::CaFile { path: path.clone(), cause })?;
-            http = http.tls_certs_merge(
-                Certificate::from_pem_bundle(&pem).map_err(RabbitmqConfigError::Tls)?,
-            );
-        }
-        let http = http.build().map_err(RabbitmqConfigError::Tls)?;
+        let api = HttpApi::new(&config.url, config.ca_file.as_ref(), HeaderMap::new())?;
         let timeout = Duration::from_secs(config.timeout_seconds.get());
-        Ok(Self { http, base, server, username: config.username.clone(), password, timeout })
+        Ok(Self { api, username: config.username.clone(), password, timeout })
     }
 
     /// The URL, without a trailing slash; it contains no credentials.
     pub(super) fn url(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+        self.api.url()
     }
 
     /// Host and port, for messages.
     #[must_use]
     pub fn server(&self) -> &str {
-        &self.server
+        self.api.server()
     }
 
     /// The user name of the login.
@@ -138,11 +106,7 @@ impl ManagementClient {
     /// Reports whether the password is sent over a network unencrypted.
     #[must_use]
     pub fn is_exposed(&self) -> bool {
-        let loopback = self
-            .base
-            .host_str()
-            .is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
-        self.base.scheme() == "http" && !loopback
+        self.api.is_plain() && !self.api.is_here()
     }
 
     /// Product, version and number of messages.
@@ -167,7 +131,7 @@ impl ManagementClient {
         }
         let answer: Answer = self.get_json("api/overview", "return its version").await?;
         let product = answer.product_name.unwrap_or_else(|| "RabbitMQ".into());
-        let server = ServerInfo { product, version: answer.rabbitmq_version };
+        let server = ServerInfo::new(product, answer.rabbitmq_version);
         let open = answer
             .listeners
             .iter()
@@ -181,13 +145,7 @@ impl ManagementClient {
     /// # Errors
     /// [`SourceError::Unreachable`].
     pub async fn date(&self) -> Result<Option<String>, SourceError> {
-        let answer = self.http.head(self.base.clone()).timeout(self.timeout).send().await;
-        let unreachable = |error: reqwest::Error| SourceError::Unreachable {
-            server: self.server.clone(),
-            cause: error.without_url().into(),
-        };
-        let answer = answer.map_err(unreachable)?;
-        Ok(answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned))
+        self.api.date(Method::HEAD, self.timeout).await
     }
 
     /// Succeeds if the user may read and write definitions.
@@ -200,7 +158,7 @@ impl ManagementClient {
         if user.is_administrator() {
             Ok(())
         } else {
-            Err(self.denied("read definitions", user.lacks_rights()))
+            Err(self.api.denied("read definitions", user.lacks_rights()))
         }
     }
 
@@ -212,7 +170,7 @@ impl ManagementClient {
         let action = "read definitions";
         let document = self.call(Method::GET, "api/definitions", None, action).await?;
         Definitions::parse(&document)
-            .map_err(|error| self.failed(action, Failure::NotOurs(error.into())))
+            .map_err(|error| self.api.failed(action, Failure::NotOurs(error.into())))
     }
 
     /// Merges definitions into those of the server. An error may occur after some of them were
@@ -313,16 +271,6 @@ mod tests {
     fn debug_shows_no_password() {
         let shown = format!("{:?}", client("http://127.0.0.1:15672").unwrap());
         assert!(shown.contains("127.0.0.1:15672") && !shown.contains("canary"), "{shown}");
-    }
-
-    #[test]
-    fn a_path_prefix_is_kept() {
-        let client = client("https://mq.example/rabbit").unwrap();
-        assert_eq!(
-            client.base.join("api/overview").unwrap().as_str(),
-            "https://mq.example/rabbit/api/overview"
-        );
-        assert_eq!(client.server(), "mq.example:443");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use serde::Deserialize;
 
+use crate::http_api;
+
 /// RabbitMQ shows its definitions only to users with this tag.
 const ADMINISTRATOR: &str = "administrator";
 
@@ -58,12 +60,8 @@ pub(super) fn reason(answer: &[u8]) -> String {
     struct Document {
         reason: String,
     }
-    let text = match serde_json::from_slice(answer) {
-        Ok(Document { reason }) => reason,
-        Err(_) => String::from_utf8_lossy(answer).chars().take(200).collect(),
-    };
-    let text = text.split_whitespace().map(without_credentials).collect::<Vec<_>>().join(" ");
-    if text.is_empty() { "no reason given".into() } else { text }
+    let explained = serde_json::from_slice(answer).ok().map(|Document { reason }| reason);
+    http_api::reason(explained, answer, without_credentials)
 }
 
 /// Removes credentials: RabbitMQ repeats the parameter that it rejects, and the URI of a shovel

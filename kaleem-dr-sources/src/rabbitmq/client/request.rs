@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use kaleem_dr_core::{
     ground::{Cause, SourceError},
     operate::config::secret::ExposeSecret as _,
@@ -17,6 +17,7 @@ use super::{
     ANSWER_LIMIT_BYTES, ManagementClient,
     refusal::{Denied, User, reason},
 };
+use crate::http_api::{BodyError, read};
 
 /// Factor for the time-out of an import: the server declares every queue before it replies.
 const IMPORT_PATIENCE: u32 = 10;
@@ -29,7 +30,7 @@ impl ManagementClient {
     ) -> Result<T, SourceError> {
         let body = self.call(Method::GET, path, None, action).await?;
         serde_json::from_slice(&body)
-            .map_err(|error| self.failed(action, Failure::NotOurs(error.into())))
+            .map_err(|error| self.api.failed(action, Failure::NotOurs(error.into())))
     }
 
     pub(super) async fn call(
@@ -53,9 +54,9 @@ impl ManagementClient {
         if status.is_success() {
             Ok((status, answer))
         } else if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            Err(self.denied(action, self.why_denied(&answer).await))
+            Err(self.api.denied(action, self.why_denied(&answer).await))
         } else {
-            Err(self.failed(action, Failure::Status { status, reason: reason(&answer) }))
+            Err(self.api.failed(action, Failure::Status { status, reason: reason(&answer) }))
         }
     }
 
@@ -66,16 +67,10 @@ impl ManagementClient {
         body: Option<Bytes>,
         action: &str,
     ) -> Result<(StatusCode, Bytes), SourceError> {
-        // The paths are ours and escaped, so joining them cannot fail; if it does, the cause is
-        // reported like any other.
-        let url = self
-            .base
-            .join(path)
-            .map_err(|error| SourceError::Unsupported(format!("{path} is not a path: {error}")))?;
         let patience = if method == Method::POST { IMPORT_PATIENCE } else { 1 };
         let mut request = self
-            .http
-            .request(method, url)
+            .api
+            .request(method, path)?
             .timeout(self.timeout.saturating_mul(patience))
             .basic_auth(&self.username, Some(self.password.expose_secret()));
         if let Some(body) = body {
@@ -83,23 +78,15 @@ impl ManagementClient {
                 .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
                 .body(body);
         }
-        let unreachable = |error: reqwest::Error| SourceError::Unreachable {
-            server: self.server.clone(),
-            cause: error.without_url().into(),
-        };
-        let mut response = request.send().await.map_err(unreachable)?;
-        let mut answer = BytesMut::new();
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| self.failed(action, Failure::Broken(error.without_url())))?
-        {
-            answer.extend_from_slice(&chunk);
-            if answer.len() as u64 > ANSWER_LIMIT_BYTES {
-                return Err(self.failed(action, Failure::TooLong));
-            }
-        }
-        Ok((response.status(), answer.freeze()))
+        let mut response = self.api.send(request).await?;
+        let answer = read(&mut response, ANSWER_LIMIT_BYTES).await.map_err(|error| {
+            let why = match error {
+                BodyError::Broken(error) => Failure::Broken(error),
+                BodyError::TooLong => Failure::TooLong,
+            };
+            self.api.failed(action, why)
+        })?;
+        Ok((response.status(), answer))
     }
 
     /// RabbitMQ answers 401 both to a wrong password and to a user without permissions; querying
@@ -119,22 +106,6 @@ impl ManagementClient {
             }
             Ok((_, body)) => Denied::Login { user: self.username.clone(), reason: reason(&body) },
             Err(_) => Denied::Refused { reason: reason(answer) },
-        }
-    }
-
-    pub(super) fn denied(&self, action: &str, why: Denied) -> SourceError {
-        SourceError::Unauthorised {
-            server: self.server.clone(),
-            action: action.to_owned(),
-            cause: why.into(),
-        }
-    }
-
-    pub(super) fn failed(&self, action: &str, why: Failure) -> SourceError {
-        SourceError::Server {
-            server: self.server.clone(),
-            action: action.to_owned(),
-            cause: why.into(),
         }
     }
 }

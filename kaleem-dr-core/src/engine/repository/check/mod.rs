@@ -39,7 +39,7 @@ const NAMED: usize = 30;
 pub enum ReadData {
     /// Nothing: only lists, index and trees. A flipped byte in a pack is not detected.
     Nothing,
-    /// All packs.
+    /// Every pack is read, decrypted and compared.
     All,
     /// About this share, drawn at random: `10%`.
     Percent(f64),
@@ -90,7 +90,7 @@ impl FromStr for ReadData {
     }
 }
 
-/// An invalid subset.
+/// A subset that is neither `n/m`, a percentage, nor a size.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not a subset; use a share (`10%`), a size (`500M`) or a part (`2/5`)")]
 pub struct InvalidSubset(String);
@@ -99,7 +99,7 @@ pub struct InvalidSubset(String);
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// Errors and warnings.
+    /// Errors and warnings, listed by object.
     pub findings: Vec<Finding>,
     /// Repairs that may help, in this order.
     pub remedies: BTreeSet<Remedy>,

@@ -46,14 +46,20 @@ impl fmt::Display for KeyId {
 
 /// The owner of a key. It is stored unencrypted, and has no effect on opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct KeyOwner {
-    /// Name of the user.
+    /// Name of the user on that host; empty if unknown.
     pub user: String,
-    /// Name of the host.
+    /// Name of the host; empty if unknown.
     pub host: String,
 }
 
 impl KeyOwner {
+    /// A user on a host.
+    pub fn new(user: impl Into<String>, host: impl Into<String>) -> Self {
+        Self { user: user.into(), host: host.into() }
+    }
+
     /// The current user on this host.
     #[must_use]
     pub fn here() -> Self {
@@ -70,7 +76,7 @@ impl KeyOwner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyInfo {
-    /// Id of the key.
+    /// Id of the key: the name of its file in `keys/`.
     pub id: KeyId,
     /// User and host that created it.
     pub owner: KeyOwner,

@@ -155,7 +155,6 @@ impl LockFile {
         }
     }
 
-    /// Describes the holder.
     pub(super) fn describe(&self) -> String {
         let kind = if self.exclusive { "exclusively" } else { "shared" };
         format!(

@@ -17,9 +17,9 @@ use super::{
 pub struct LockInfo {
     /// Key of its object in the store.
     pub object: String,
-    /// Host of the holder.
+    /// Host of the holder, as the lock names it.
     pub host: String,
-    /// User of the holder.
+    /// User of the holder, as the lock names it.
     pub user: String,
     /// Process id of the holder.
     pub pid: i32,

@@ -59,7 +59,6 @@ pub enum LockKind {
 /// The conditions under which an operation may begin although its lock could not be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Without {
-    /// Never: the operation writes.
     Never,
     /// If nothing can be written: the operation only reads.
     Writes,

@@ -49,9 +49,9 @@ const PACK_BYTES: usize = 8 << 20;
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct SnapshotRepair {
-    /// Number of whole snapshots.
+    /// Number of snapshots without a lost part.
     pub whole: usize,
-    /// Snapshots with lost parts.
+    /// Snapshots with lost parts, which can be rewritten without them.
     pub lost: Vec<LostSnapshot>,
     /// Snapshots whose own file is damaged: nothing of them can be rewritten.
     pub unreadable: Vec<UnreadableSnapshot>,
@@ -61,17 +61,17 @@ pub struct SnapshotRepair {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct LostSnapshot {
-    /// Id of the snapshot.
+    /// Id of the damaged snapshot.
     pub snapshot: SnapshotId,
     /// The source of the snapshot, if kaleem-dr made it.
     pub source: Option<SourceName>,
-    /// Time of the snapshot.
+    /// Time of the snapshot, as its maker recorded it.
     pub time: jiff::Timestamp,
-    /// Number of lost directories.
+    /// Number of directories whose listing is lost.
     pub directories: u64,
     /// Number of files with lost parts.
     pub files: u64,
-    /// Description of the loss.
+    /// The loss in this snapshot, as one sentence.
     pub what: String,
     /// True if its root is lost, so that nothing remains.
     pub is_gone: bool,

@@ -1,10 +1,12 @@
-//! The access to an S3 bucket: location, key, network settings, time-outs and retries.
+//! The access to an S3 bucket: location, key and network settings.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
+
+use super::Tuning;
 
 /// The host of every R2 endpoint ends in this: `<account>.r2.cloudflarestorage.com`, `<account>.eu.r2.…`.
 const R2_DOMAIN: &str = ".r2.cloudflarestorage.com";
@@ -17,21 +19,21 @@ const R2_CONCURRENCY: usize = 8;
 pub struct S3Access {
     /// Service address, such as `https://<account>.r2.cloudflarestorage.com`.
     pub endpoint: String,
-    /// Name of the bucket.
+    /// Name of the bucket, without a prefix.
     pub bucket: String,
     /// Key prefix of the repository; empty for the bucket's root.
     pub prefix: String,
     /// The region; `auto` for R2.
     pub region: String,
-    /// The access key id.
+    /// The access key id; for R2, 32 hex digits.
     pub access_key_id: SecretString,
-    /// The secret access key.
+    /// The secret access key; for R2, 64 hex digits.
     pub secret_access_key: SecretString,
     /// Session token of a temporary key.
     pub session_token: Option<SecretString>,
     /// The way to the service.
     pub network: Network,
-    /// Time-outs, retries and concurrency.
+    /// Time-outs, retries and concurrency of its requests.
     pub tuning: Tuning,
 }
 
@@ -79,6 +81,7 @@ pub fn is_r2(endpoint: &str) -> bool {
 }
 
 /// Reports whether an endpoint is on this machine.
+#[cfg(feature = "operate")]
 pub(crate) fn is_loopback(endpoint: &str) -> bool {
     host_of(endpoint).is_some_and(|host| {
         host == "localhost"
@@ -92,37 +95,6 @@ pub(crate) fn is_loopback(endpoint: &str) -> bool {
 fn host_of(endpoint: &str) -> Option<String> {
     let url: reqwest::Url = endpoint.parse().ok()?;
     Some(url.host_str()?.to_ascii_lowercase())
-}
-
-/// Time-outs, retries and concurrency of the requests to a bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Tuning {
-    /// Time limit for a connection.
-    pub connect_timeout: Duration,
-    /// Time limit for the response to a request without a body.
-    pub call_timeout: Duration,
-    /// Time limit for one read or write of a body.
-    pub io_timeout: Duration,
-    /// Attempts after the first, with jitter, for temporary errors.
-    pub retries: usize,
-    /// Wait before the first retry; it doubles with each.
-    pub retry_delay: Duration,
-    /// Number of concurrent requests.
-    pub concurrency: usize,
-}
-
-impl Default for Tuning {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Duration::from_secs(20),
-            call_timeout: Duration::from_mins(1),
-            io_timeout: Duration::from_mins(2),
-            retries: 4,
-            retry_delay: Duration::from_millis(200),
-            concurrency: 32,
-        }
-    }
 }
 
 impl Tuning {
@@ -173,9 +145,9 @@ pub enum IpChoice {
     /// IPv4 first; IPv6 if it does not respond.
     #[default]
     Any,
-    /// Use only IPv4.
+    /// Use only IPv4 addresses; fail if there is none.
     V4,
-    /// Use only IPv6.
+    /// Use only IPv6 addresses; fail if there is none.
     V6,
 }
 

@@ -9,7 +9,7 @@ use crate::ground::Cause;
 pub struct StoreError {
     /// `list`, `read`, `write`, `delete`, `stat`.
     pub action: &'static str,
-    /// The object or directory.
+    /// Key of the object, or name of the directory.
     pub key: String,
     /// The store as text, without credentials.
     pub location: String,
@@ -31,7 +31,7 @@ impl StoreError {
         Self { action, key: key.to_owned(), location, kind, cause: cause.into() }
     }
 
-    /// Sets the kind.
+    /// Sets the kind, which [`StoreError::new`] sets to `NotFound` or `Other`.
     #[must_use]
     pub fn with_kind(self, kind: StoreErrorKind) -> Self {
         Self { kind, ..self }
@@ -89,7 +89,7 @@ pub enum StoreErrorKind {
     Short,
     /// The bucket does not exist.
     NoBucket,
-    /// The service denies access.
+    /// The service or the file system denies access.
     Denied,
     /// The clocks of this machine and the service differ too much for signatures.
     Clock,
@@ -101,7 +101,7 @@ pub enum StoreErrorKind {
     Unreachable,
     /// A condition of the request is not met: the object already exists.
     Condition,
-    /// Any other error.
+    /// Any other error; the cause has the details.
     Other,
 }
 
@@ -121,7 +121,7 @@ impl StoreErrorKind {
         matches!(self, Self::NotFound | Self::Short)
     }
 
-    /// Advice for the operator.
+    /// Advice for the operator; `None` if the error itself is clear enough.
     #[must_use]
     pub fn advice(self) -> Option<&'static str> {
         Some(match self {

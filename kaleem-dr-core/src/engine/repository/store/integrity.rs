@@ -80,7 +80,6 @@ impl PartDigests {
         }
     }
 
-    /// For content in memory.
     pub(super) fn of(content: &[Bytes], part_bytes: usize) -> Sent {
         let mut digests = Self::empty(part_bytes);
         content.iter().for_each(|bytes| digests.update(bytes));

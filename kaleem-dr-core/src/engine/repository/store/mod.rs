@@ -5,24 +5,34 @@
 //! specifies the behaviour of every store. A listing is complete or an error: prune would treat objects missing from it as
 //! garbage. A write to a bucket is complete only when the bucket is known to have stored what was sent.
 
+#[cfg(feature = "s3")]
 mod access;
 mod deferred_sync;
 mod error;
 mod integrity;
+#[cfg(feature = "s3")]
 mod listing;
 mod object_store;
 mod opendal_error;
 mod opendal_store;
+#[cfg(feature = "s3")]
 mod rate_limit;
+#[cfg(feature = "s3")]
 pub(crate) mod region;
 mod retry;
 mod temporary;
+#[cfg(feature = "s3")]
 pub(crate) mod transport;
+mod tuning;
 
-pub(crate) use self::{access::is_loopback, temporary::TEMPORARY_DIRECTORY};
+#[cfg(feature = "operate")]
+pub(crate) use self::access::is_loopback;
+#[cfg(feature = "s3")]
+pub use self::access::{IpChoice, Network, Rate, S3Access, is_r2};
+pub(crate) use self::temporary::TEMPORARY_DIRECTORY;
 pub use self::{
-    access::{IpChoice, Network, Rate, S3Access, Tuning, is_r2},
     error::{StoreError, StoreErrorKind},
     object_store::{BasicStore, Object, ObjectStore, ObjectWriter},
     opendal_store::OpendalStore,
+    tuning::Tuning,
 };

@@ -18,7 +18,7 @@ const DELETE_CONCURRENCY: usize = 8;
 pub struct Object {
     /// Its key, such as `data/ab/ab12…`.
     pub key: String,
-    /// Size in bytes.
+    /// Size of the object, in bytes.
     pub size_bytes: u64,
     /// Time of the last change, if the store reports it.
     pub modified: Option<Timestamp>,

@@ -42,6 +42,7 @@ impl StoreErrorKind {
     }
 
     /// The error of a request without a response.
+    #[cfg(feature = "s3")]
     pub(crate) fn of_request(error: &reqwest::Error) -> Self {
         Self::of_connection(error, &chain(error))
     }
@@ -55,16 +56,10 @@ impl StoreErrorKind {
             Self::Tls
         } else if lower.contains("dns error") || lower.contains("failed to lookup address") {
             Self::Dns
-        } else if sources(error).any(|cause| {
-            cause.downcast_ref::<reqwest::Error>().is_some_and(|e| e.is_connect() || e.is_timeout())
-        }) || [
-            "timeout reached",
-            "connection reset",
-            "connection refused",
-            "connection closed",
-        ]
-        .into_iter()
-        .any(|word| lower.contains(word))
+        } else if sources(error).any(is_unanswered)
+            || ["timeout reached", "connection reset", "connection refused", "connection closed"]
+                .into_iter()
+                .any(|word| lower.contains(word))
         {
             Self::Unreachable
         } else {
@@ -142,7 +137,20 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     sources(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// Reports whether an error is that of a request for which there was no connection, or no response in time.
+#[cfg(feature = "s3")]
+fn is_unanswered(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<reqwest::Error>().is_some_and(|e| e.is_connect() || e.is_timeout())
+}
+
+/// Without buckets, there are no requests.
+#[cfg(not(feature = "s3"))]
+fn is_unanswered(_: &(dyn Error + 'static)) -> bool {
+    false
+}
+
 /// Reports whether a connection failed for a reason that another attempt would meet again.
+#[cfg(feature = "s3")]
 pub(super) fn is_lasting(error: &reqwest::Error) -> bool {
     let said = chain(error).to_ascii_lowercase();
     said.contains("invalid peer certificate") || said.contains("unsupported protocol")

@@ -1,5 +1,7 @@
 //! The store based on OpenDAL: a directory, or a bucket.
 
+#[cfg(feature = "s3")]
+mod bucket_operator;
 mod operator;
 mod writers;
 
@@ -21,13 +23,15 @@ use tokio::sync::OnceCell;
 
 use self::writers::{BucketWriter, DiskWriter};
 use super::{
-    BasicStore, Object, ObjectStore, ObjectWriter, S3Access, StoreError, StoreErrorKind, Tuning,
+    BasicStore, Object, ObjectStore, ObjectWriter, StoreError, StoreErrorKind, Tuning,
     deferred_sync::DeferredSync,
     integrity::{PartDigests, Sent, WHOLE_MD5},
     object_store::read_each,
-    opendal_error, region,
+    opendal_error,
     temporary::Temporary,
 };
+#[cfg(feature = "s3")]
+use super::{S3Access, region};
 use crate::ground::{Cause, failpoint, failpoint::Step};
 
 /// Objects above this size go to S3 in parts of [`PART_BYTES`]; R2 wants all parts but the last equal.
@@ -41,7 +45,7 @@ const COMPARE_BYTES: u64 = 8 << 20;
 /// A directory on disk or an S3 bucket, through OpenDAL with time-outs, retries and a limit on concurrency.
 #[derive(Clone, Debug)]
 pub struct OpendalStore {
-    /// Created at the first request, because the region of the bucket may have to be requested.
+    /// That of a bucket is created at the first request, because its region may have to be requested.
     operator: Arc<OnceCell<Operator>>,
     location: String,
     place: Place,
@@ -50,6 +54,7 @@ pub struct OpendalStore {
 #[derive(Clone, Debug)]
 enum Place {
     Directory(Directory),
+    #[cfg(feature = "s3")]
     Bucket(Arc<S3Access>),
 }
 
@@ -91,9 +96,10 @@ impl OpendalStore {
     ///
     /// # Errors
     /// If the access settings are invalid.
+    #[cfg(feature = "s3")]
     pub fn s3(access: &S3Access) -> Result<Self, StoreError> {
         // Independent of the region, everything else is checked now.
-        let operator = operator::of_bucket(access, &access.region)?;
+        let operator = bucket_operator::of_bucket(access, &access.region)?;
         let operator = OnceCell::new_with((!region::is_unknown(access)).then_some(operator));
         let place = Place::Bucket(Arc::new(access.clone()));
         Ok(Self { operator: Arc::new(operator), location: access.location(), place })
@@ -102,10 +108,13 @@ impl OpendalStore {
     /// The operator that requests use.
     async fn operator(&self) -> Result<&Operator, StoreError> {
         let make = || async {
-            let Place::Bucket(access) = &self.place else {
-                unreachable!("that of a directory is made with the store")
-            };
-            operator::of_bucket(access, &region::of(access).await?)
+            match &self.place {
+                Place::Directory(_) => unreachable!("that of a directory is made with the store"),
+                #[cfg(feature = "s3")]
+                Place::Bucket(access) => {
+                    bucket_operator::of_bucket(access, &region::of(access).await?)
+                }
+            }
         };
         self.operator.get_or_try_init(make).await
     }
@@ -117,6 +126,7 @@ impl OpendalStore {
     fn on_disk(&self) -> Option<&Directory> {
         match &self.place {
             Place::Directory(directory) => Some(directory),
+            #[cfg(feature = "s3")]
             Place::Bucket(_) => None,
         }
     }
@@ -126,6 +136,7 @@ impl OpendalStore {
     ///
     /// # Errors
     /// [`StoreErrorKind::Condition`] if it exists; other errors if it cannot be written.
+    #[cfg(feature = "s3")]
     pub(crate) async fn write_new(&self, key: &str, content: Bytes) -> Result<(), StoreError> {
         self.operator()
             .await?
@@ -140,6 +151,7 @@ impl OpendalStore {
     ///
     /// # Errors
     /// If it cannot be listed.
+    #[cfg(feature = "s3")]
     pub(crate) async fn has(&self, key: &str) -> Result<bool, StoreError> {
         // Without a slash at its end, a path is a prefix.
         let listed = self.operator().await?.list(key).await.map_err(self.failed("list", key))?;

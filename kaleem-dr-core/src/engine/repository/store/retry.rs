@@ -46,6 +46,7 @@ pub(super) fn note(
 }
 
 /// The pause after an attempt, which doubles with each.
+#[cfg(feature = "s3")]
 pub(super) fn pause(first: Duration, attempt: usize) -> Duration {
     first.saturating_mul(1 << attempt.saturating_sub(1).min(10))
 }

@@ -22,7 +22,8 @@ use reqwest::{
 };
 
 use super::{
-    access::{IpChoice, Network, Tuning},
+    Tuning,
+    access::{IpChoice, Network},
     integrity::WHOLE_MD5,
     listing::{check_page, token_of_request},
     opendal_error::is_lasting,

@@ -248,7 +248,6 @@ impl Work<'_, '_> {
         if self.batch.is_full() { self.flush().await } else { Ok(()) }
     }
 
-    /// Writes the pending operations.
     async fn flush(&mut self) -> Result<(), SourceError> {
         let batch = std::mem::take(&mut self.batch);
         let (replay, live) = (self.replay, &mut *self.live);

@@ -43,18 +43,15 @@ fn point(users: &[Document]) -> (PointReader, TempDir) {
         let file = directory.path().join(part.file("kaleem"));
         std::fs::write(&file, &bytes).unwrap();
         let size_bytes = bytes.len() as u64;
-        artifacts.push(ArtifactRecord {
-            path: path.clone(),
-            size_bytes,
-            sha256: ByteDigest::of(&bytes),
-            items: Some(documents.len() as u64),
-            content_digest: None,
-        });
-        parts.insert(path, FilePart { path: file, offset_bytes: 0, size_bytes });
+        artifacts.push(
+            ArtifactRecord::new(path.clone(), size_bytes, ByteDigest::of(&bytes))
+                .with_items(documents.len() as u64),
+        );
+        parts.insert(path, FilePart::new(file, size_bytes));
     }
-    let manifest =
-        Manifest { artifacts, ..Manifest::of_file("", "mongodb", jiff::Timestamp::UNIX_EPOCH) };
-    let file = FilePoint { path: directory.path().to_path_buf(), parts, unpacked: None };
+    let mut manifest = Manifest::of_file("", "mongodb", jiff::Timestamp::UNIX_EPOCH);
+    manifest.artifacts = artifacts;
+    let file = FilePoint::new(directory.path().to_path_buf(), parts, None);
     (PointReader::of_file(manifest, file, Arc::new(Silent), CancellationToken::new()), directory)
 }
 
