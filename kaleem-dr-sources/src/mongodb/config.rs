@@ -153,7 +153,7 @@ pub enum MongoConfigError {
     /// The text is not a connection string. The driver's message is not shown, because it may quote
     /// the password.
     #[error(
-        "the {0} does not contain a MongoDB connection string: it must look like mongodb://user:password@host:27017/database, with \
+        "the {0} does not contain a MongoDB connection string: it must look like mongodb://user:password@host:27017/database or mongodb+srv://user:password@cluster/database, with \
          characters such as @ : / % in user and password percent-encoded"
     )]
     Uri(SecretRef),

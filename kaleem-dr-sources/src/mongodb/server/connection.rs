@@ -382,6 +382,27 @@ mod tests {
 
     const CANARY: &str = "c4n4ry";
 
+    #[test]
+    fn addresses_by_dns_and_compressors_are_accepted() {
+        for (uri, server) in [
+            ("mongodb+srv://u:c4n4ry@cluster0.example.net/kaleem", "cluster0.example.net"),
+            (
+                "mongodb://u:c4n4ry@h:1/kaleem?compressors=zstd,snappy,zlib&zlibCompressionLevel=6",
+                "h:1",
+            ),
+            (
+                "mongodb://u:c4n4ry@h:1,g:2/kaleem?tls=true&tlsCAFile=/etc/ca.pem&readPreference=secondary",
+                "h:1,g:2",
+            ),
+        ] {
+            let connection =
+                Connection::new(uri.to_owned().into(), &SecretRef::Env("M".into())).unwrap();
+            assert_eq!(connection.server(), server);
+            assert_eq!(connection.database(), Some("kaleem"));
+            assert!(!format!("{connection:?}").contains(CANARY));
+        }
+    }
+
     fn chain(error: &dyn std::error::Error) -> String {
         let mut text = format!("{error} {error:?}");
         let mut source = error.source();
