@@ -42,6 +42,7 @@ mod qdrant;
 mod qdrant_engine;
 mod rabbitmq;
 mod rabbitmq_plan;
+mod rabbitmq_releases;
 mod remote;
 mod replicate;
 mod replicate_faults;
