@@ -56,6 +56,7 @@ mod signals;
 mod spine;
 mod staged;
 mod support;
+mod systemd;
 mod tripwires;
 mod truth;
 mod verify;

@@ -14,14 +14,14 @@ use kaleem_dr_core::{
     operate::site::{Backup, Replication, Verification},
     operate::{
         migrate::{Journal, Proven, Survey, SwitchReport, UndoReport, begin, prove, switch, undo},
-        schedule::{Style, carry_out, systemd_runs},
+        schedule::{Manager, Style, carry_out, systemd_runs},
     },
 };
 use serde_json::json;
 
 use super::{
     Outcome, backup, replicate,
-    schedule::{plan, print_commands},
+    schedule::{Commands, plan, print_commands},
     verify,
 };
 use crate::{
@@ -55,11 +55,11 @@ pub async fn migrate(context: &Context, args: &Migrate) -> Outcome {
     let json = context.global.json;
     if args.undo {
         let report = undo(&args.root)?;
-        let run = systemd_runs(&args.root);
-        if run {
+        let commands = Commands::of(false, &args.root);
+        if commands == Commands::Ran {
             carry_out(&report.commands).await?;
         }
-        print_undone(&report, run, json)?;
+        print_undone(&report, commands, json)?;
         return Ok(Exit::Done);
     }
     let survey = Survey::of(&args.root).await?;
@@ -72,7 +72,7 @@ pub async fn migrate(context: &Context, args: &Migrate) -> Outcome {
         None => {}
     }
     print_survey(&survey, args.output.as_deref(), json)?;
-    if args.apply { apply(context, args, &survey).await } else { Ok(Exit::Done) }
+    if args.apply { apply(context, args, &survey).await } else { Ok(survey.exit()) }
 }
 
 async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
@@ -82,13 +82,13 @@ async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
     let site = context.read_config()?.without_retention();
     let proven = first_run(&context, &site, &journal).await?;
     let style = if args.systemd || systemd_runs(&args.root) { Style::Systemd } else { Style::Cron };
-    let report = switch(&mut journal, proven, &plan(&site, &args.root)?, style)?;
-    let run = systemd_runs(&args.root);
-    if run {
+    let report = switch(&mut journal, proven, &plan(&site, &args.root, Manager::System)?, style)?;
+    let commands = Commands::of(false, &args.root);
+    if commands == Commands::Ran {
         carry_out(&report.commands).await?;
     }
     journal.finish()?;
-    print_switched(&report, run, context.global.json)?;
+    print_switched(&report, commands, context.global.json)?;
     Ok(Exit::Done)
 }
 
@@ -187,10 +187,10 @@ fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed 
     }
 }
 
-fn print_switched(report: &SwitchReport, run: bool, json: bool) -> Printed {
+fn print_switched(report: &SwitchReport, commands: Commands, json: bool) -> Printed {
     if json {
         return document(
-            &json!({ "message_type": "migrated", "commands_run": run, "report": report }),
+            &json!({ "message_type": "migrated", "commands_run": commands == Commands::Ran, "report": report }),
         );
     }
     for path in &report.installed.written {
@@ -202,17 +202,17 @@ fn print_switched(report: &SwitchReport, run: bool, json: bool) -> Printed {
     for warning in &report.installed.warnings {
         line(&format!("warning: {warning}"))?;
     }
-    print_commands(&report.commands, run)?;
+    print_commands(&report.commands, commands)?;
     line("the new jobs are in charge; `kaleem-dr migrate --undo` puts everything back")
 }
 
-fn print_undone(report: &UndoReport, run: bool, json: bool) -> Printed {
+fn print_undone(report: &UndoReport, commands: Commands, json: bool) -> Printed {
     if json {
         return document(
-            &json!({ "message_type": "migration_undone", "commands_run": run, "report": report }),
+            &json!({ "message_type": "migration_undone", "commands_run": commands == Commands::Ran, "report": report }),
         );
     }
     report.done.iter().try_for_each(|done| line(done))?;
     report.left.iter().try_for_each(|left| line(&format!("unchanged: {left}")))?;
-    print_commands(&report.commands, run)
+    print_commands(&report.commands, commands)
 }

@@ -31,6 +31,11 @@ pub enum NotifyCommand {
 pub async fn notify(context: &Context, args: &Notify) -> Outcome {
     let site = context.load()?;
     let monitor = site.monitor();
+    if let (Some(unit), false) = (&args.failed_unit, monitor.has_recipients()) {
+        // systemd calls it for every failed job; the journal has the failure.
+        tracing::warn!(unit, "the unit failed, and the config names no recipients for that");
+        return Ok(Exit::Done);
+    }
     if !monitor.has_recipients() {
         let mut failure =
             Failure::usage(format!("{} configures no recipients", site.path().display()));

@@ -21,4 +21,5 @@ pub mod seed;
 pub mod served;
 pub mod servers;
 pub mod site;
+pub mod systemd;
 pub mod tree;

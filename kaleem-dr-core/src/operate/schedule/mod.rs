@@ -8,6 +8,7 @@
 mod cron;
 mod error;
 mod install;
+mod manager;
 mod plan;
 mod settings;
 mod systemd;
@@ -19,7 +20,8 @@ pub use self::{
         InstallReport, Installed, RemoveReport, Style, carry_out, install, list, planned_files,
         remove, systemd_runs,
     },
-    plan::{Credential, Job, JobKind, Plan, PlannedFile, Premises},
+    manager::Manager,
+    plan::{Credential, EnvironmentFile, Job, JobKind, Plan, PlannedFile, Premises},
     settings::ScheduleSettings,
     when::{InvalidWhen, When},
 };

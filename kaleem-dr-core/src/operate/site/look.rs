@@ -17,7 +17,7 @@ use crate::{
         config::References,
         doctor::{DoctorReport, Examination, Host, examine},
         runbook::Runbook,
-        schedule::{Plan, Premises},
+        schedule::{Manager, Plan, Premises},
     },
 };
 
@@ -120,7 +120,12 @@ impl Site {
     /// # Errors
     /// [`SiteError::Config`] for a site without a config file, because its jobs would not see its
     /// variables; if the schedules are invalid.
-    pub fn schedule_plan(&self, program: PathBuf, root: &Path) -> Result<Plan, SiteError> {
+    pub fn schedule_plan(
+        &self,
+        program: PathBuf,
+        root: &Path,
+        manager: Manager,
+    ) -> Result<Plan, SiteError> {
         if !self.path.is_file() {
             return Err(SiteError::Config(
                 "schedules need a config file because jobs do not see these variables; `kaleem-dr migrate` writes one".to_owned(),
@@ -137,6 +142,7 @@ impl Site {
             environment: &self.environment,
             clock_is_utc: TimeZone::system().to_offset(Timestamp::now()) == Offset::UTC,
             root: root.to_path_buf(),
+            manager,
         };
         Ok(Plan::of(&premises)?)
     }
