@@ -57,6 +57,7 @@ mod spine;
 mod staged;
 mod support;
 mod systemd;
+mod taking_over;
 mod tripwires;
 mod truth;
 mod verify;
