@@ -8,6 +8,12 @@ VENV=$DEV/venv
 # One set of servers: `run/` contains their data, logs and pid files, `env` the variables with which the tests find them.
 STATE=${KALEEM_DEV_STATE:-$DEV}
 RUN=$STATE/run
+# Small Debian systems for servers that this one has no packages of; see dev/tree.
+TREES=$DEV/trees
+MIRROR=${KALEEM_DEBIAN_MIRROR:-http://deb.debian.org/debian}
+
+# The groups of tests that need a tree of their own; scripts that run other things set KALEEM_TEST_WITHOUT to them.
+TREE_GROUPS='rabbitmq-4 systemd'
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -99,12 +105,20 @@ stop() {
 stop_all() {
     local name
     trap '' INT TERM HUP
-    for name in s3 rabbitmq epmd mongo; do
+    for name in systemd s3 rabbitmq-4 rabbitmq epmd-4 epmd mongo; do
         [[ ! -f $RUN/$name.pid ]] || stop "$name"
     done
     # weed puts its sockets there regardless of TMPDIR.
     [[ ! -f $RUN/s3/ports ]] || xargs -I{} -a "$RUN/s3/ports" find /tmp -maxdepth 1 -name 'seaweedfs-*-{}.sock' -delete
-    rm -rf "$RUN" "$STATE/env"
+    rm -rf "$RUN" "$STATE/env" "$STATE/without"
+}
+
+# without NAME TESTS REASON: these tests cannot run here. They pass without doing anything, because KALEEM_TEST_WITHOUT contains the
+# name; dev/test lists them in its last lines, and fails in CI.
+without() {
+    say "$2 cannot run: $3"
+    printf '%s did not run: %s\n' "$2" "$3" >>"$STATE/without"
+    KALEEM_TEST_WITHOUT="${KALEEM_TEST_WITHOUT:+$KALEEM_TEST_WITHOUT }$1"
 }
 
 # stop_on_exit COMMAND: runs the command whenever the script ends; the exit code shows the signal.

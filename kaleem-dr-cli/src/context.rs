@@ -16,7 +16,8 @@ use kaleem_dr_core::{
 
 use crate::{failure::Failure, global::Global, progress};
 
-const SYSTEM_CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
+/// The config of the machine.
+pub const SYSTEM_CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
 
 /// The context of a command. Reads everything on first use.
 pub struct Context {
@@ -57,7 +58,7 @@ impl Context {
         let mut environment = Environment::of_process();
         if let Some(path) = &self.global.env_file {
             let text = read(path)?;
-            let file = parse_env_file(&text)
+            let file = parse_env_file(&text, environment.get("HOME"))
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
             environment.overlay(file);
         }

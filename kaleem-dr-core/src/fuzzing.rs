@@ -17,7 +17,7 @@ pub fn tar(bytes: &[u8]) {
 /// A file of NAME=VALUE lines, and the config that such an environment makes.
 pub fn env_file(bytes: &[u8]) {
     if let Ok(text) = str::from_utf8(bytes)
-        && let Ok(environment) = config::parse_env_file(text)
+        && let Ok(environment) = config::parse_env_file(text, Some("/root"))
     {
         drop(config::config_of_environment(&environment));
     }

@@ -158,8 +158,11 @@ impl Machine {
 
     fn survey(&self) -> Value {
         let outcome = self.migrate(&["--json"]);
-        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
-        serde_json::from_str::<Value>(&outcome.stdout).expect("JSON")["survey"].take()
+        let survey = serde_json::from_str::<Value>(&outcome.stdout).expect("JSON")["survey"].take();
+        let findings = survey["findings"].as_array().expect("findings");
+        let has_errors = findings.iter().any(|finding| finding["severity"] == "error");
+        assert_eq!(outcome.code, Some(has_errors.into()), "an error is not a success: {survey}");
+        survey
     }
 
     /// Files and links in `/etc`, with modes and contents, except what restic and the new jobs keep
@@ -259,11 +262,13 @@ fn a_survey_names_what_is_wrong_repeats_no_secret_and_writes_nothing() {
         .find(|finding| finding["code"] == "sync-over-repository");
     let place = sync.and_then(|finding| finding["place"].as_str()).expect("its place");
     assert_eq!(place, "/opt/kaleem/scripts/kaleem-restore-test.r2.sh:5");
-    for (name, args) in
-        [("as text", &[][..]), ("as JSON", &["--json"]), ("the config", &["--output", "-"])]
-    {
+    for (name, args, code) in [
+        ("as text", &[][..], 1),
+        ("as JSON", &["--json"], 1),
+        ("the config", &["--output", "-"], 0),
+    ] {
         let outcome = machine.migrate(args);
-        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert_eq!(outcome.code, Some(code), "{name}: {}", outcome.stderr);
         let said = outcome.stdout + &outcome.stderr;
         assert!(!said.contains("canary") && !said.contains(PASSWORD), "{name}: {said}");
     }

@@ -515,3 +515,81 @@ async fn a_link_in_the_place_of_a_directory_of_n8ns_is_not_followed() {
     assert!(error.to_string().contains("binaryData"), "{error}");
     assert_eq!(fs::read_dir(place.path("outside/workflows")).expect("a directory").count(), 0);
 }
+
+/// The names in n8n's directory.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory can be read");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_no_process_has_open_is_copied_and_nothing_is_left_next_to_it() {
+    let place = Place::new();
+    drop(place.connection());
+    let before = names(&place.path(".n8n"));
+    assert!(!before.iter().any(|name| name.ends_with("-shm")), "the trap is set: {before:?}");
+    let source = place.source();
+    let (report, point) = place.back_up(&source).await;
+    assert_eq!(report.exit.code(), 0, "{report:?}");
+    assert_eq!(point.manifest().details["tables"]["workflow_entity"], 3);
+    assert_eq!(names(&place.path(".n8n")), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_files_of_both_versions_of_n8n_are_captured_and_restored() {
+    let place = Place::new();
+    for (path, content) in [
+        (".n8n/storage/workflows/1/executions/7/execution_data/data.json", "of an execution"),
+        (".n8n/nodes/package.json", "{}"),
+        (".n8n/ssh/key", "a key"),
+    ] {
+        fs::create_dir_all(place.path(path).parent().expect("a directory"))
+            .expect("a directory can be made");
+        fs::write(place.path(path), content).expect("a file can be written");
+    }
+    let source = place.source();
+    let (report, point) = place.back_up(&source).await;
+    assert_eq!(report.exit.code(), 0, "{report:?}");
+    let target = place.path("restored");
+    let to = RestoreTarget::Beside(Some(target.to_str().expect("UTF-8").to_owned()));
+    let plan =
+        source.plan_restore(&point, RestoreRequest::whole(to)).await.expect("it can be planned");
+    let report = source.restore(&point, plan).await.expect("it is restored");
+    assert!(report.is_equal(), "{report:?}");
+    let data = target.join("storage/workflows/1/executions/7/execution_data/data.json");
+    assert_eq!(fs::read_to_string(data).expect("it is there"), "of an execution");
+    assert_eq!(fs::read_to_string(target.join("ssh/key")).expect("it is there"), "a key");
+    assert!(target.join("binaryData/workflows").is_dir());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn storage_in_another_place_is_captured_from_there_and_restored_to_it() {
+    let place = Place::new();
+    fs::create_dir(place.path("elsewhere")).expect("a directory can be made");
+    fs::write(place.path("elsewhere/file"), "attachment").expect("a file can be written");
+    let source =
+        place.source_with(json!({"storage": place.path("elsewhere")}), &Environment::default());
+    let (report, point) = place.back_up(&source).await;
+    assert_eq!(report.exit.code(), 0, "{report:?}");
+    fs::write(place.path("elsewhere/file"), "overwritten").expect("a file can be written");
+    let plan = source.plan_restore(&point, RestoreRequest::whole(RestoreTarget::InPlace)).await;
+    let report =
+        source.restore(&point, plan.expect("it can be planned")).await.expect("it is restored");
+    assert!(report.is_equal(), "{report:?}");
+    assert_eq!(
+        fs::read_to_string(place.path("elsewhere/file")).expect("it is there"),
+        "attachment"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_n8n_on_another_database_is_refused_with_what_to_use() {
+    let place = Place::new();
+    fs::remove_file(place.database()).expect("it can be removed");
+    let error = place.source().probe().await.expect_err("it is refused").to_string();
+    assert!(error.contains("PostgreSQL") && error.contains("pg_dump"), "{error}");
+}

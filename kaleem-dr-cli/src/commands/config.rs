@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::{
-    context::Context,
+    context::{Context, SYSTEM_CONFIG},
     failure::Failure,
     output::{Printed, document, line},
 };
@@ -31,9 +31,9 @@ pub enum ConfigCommand {
     Schema,
     /// Write a commented config as a starting point
     Init {
-        /// Path of the new config; `-` prints it
-        #[arg(default_value = "/etc/kaleem-dr/kaleem-dr.toml")]
-        path: PathBuf,
+        /// Path of the new config; `-` prints it [default: that of --config, or else
+        /// /etc/kaleem-dr/kaleem-dr.toml]
+        path: Option<PathBuf>,
     },
 }
 
@@ -47,8 +47,13 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
         ConfigCommand::Schema => {
             line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?;
         }
-        ConfigCommand::Init { path } if path == Path::new("-") => line(TEMPLATE.trim_end())?,
+        ConfigCommand::Init { path: Some(path) } if path == Path::new("-") => {
+            line(TEMPLATE.trim_end())?;
+        }
         ConfigCommand::Init { path } => {
+            let path = path
+                .or_else(|| context.global.config.clone())
+                .unwrap_or_else(|| SYSTEM_CONFIG.into());
             if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 fs::create_dir_all(parent)?;
             }

@@ -17,7 +17,11 @@ use kaleem_dr_core::{
 };
 use serde_json::json;
 
-use super::{Outcome, backup, replicate, schedule::print_commands, verify};
+use super::{
+    Outcome, backup, replicate,
+    schedule::{Commands, print_commands},
+    verify,
+};
 use crate::{
     context::Context,
     failure::Failure,
@@ -49,8 +53,8 @@ pub async fn migrate(context: &Context, args: &Migrate) -> Outcome {
     let json = context.global.json;
     if args.undo {
         let report = undo(&args.root)?;
-        let run = report.activate(&args.root).await?;
-        print_undone(&report, run, json)?;
+        let ran = report.activate(&args.root).await?;
+        print_undone(&report, Commands::of(ran, false, &args.root), json)?;
         return Ok(Exit::Done);
     }
     let survey = Survey::of(&args.root).await?;
@@ -63,7 +67,7 @@ pub async fn migrate(context: &Context, args: &Migrate) -> Outcome {
         None => {}
     }
     print_survey(&survey, args.output.as_deref(), json)?;
-    if args.apply { apply(context, args, &survey).await } else { Ok(Exit::Done) }
+    if args.apply { apply(context, args, &survey).await } else { Ok(survey.exit()) }
 }
 
 async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
@@ -85,7 +89,8 @@ async fn apply(before: &Context, args: &Migrate, survey: &Survey) -> Outcome {
         })
         .await?;
     printed?;
-    print_switched(&report, json)?;
+    let commands = Commands::of(report.commands_run, false, &args.root);
+    print_switched(&report, commands, json)?;
     Ok(Exit::Done)
 }
 
@@ -143,11 +148,10 @@ fn print_survey(survey: &Survey, written: Option<&Path>, json: bool) -> Printed 
     }
 }
 
-fn print_switched(report: &SwitchReport, json: bool) -> Printed {
-    let run = report.commands_run;
+fn print_switched(report: &SwitchReport, commands: Commands, json: bool) -> Printed {
     if json {
         return document(
-            &json!({ "message_type": "migrated", "commands_run": run, "report": report }),
+            &json!({ "message_type": "migrated", "commands_run": commands == Commands::Ran, "report": report }),
         );
     }
     for path in &report.installed.written {
@@ -159,17 +163,17 @@ fn print_switched(report: &SwitchReport, json: bool) -> Printed {
     for warning in &report.installed.warnings {
         line(&format!("warning: {warning}"))?;
     }
-    print_commands(&report.commands, run)?;
+    print_commands(&report.commands, commands)?;
     line("the new jobs are in charge; `kaleem-dr migrate --undo` puts everything back")
 }
 
-fn print_undone(report: &UndoReport, run: bool, json: bool) -> Printed {
+fn print_undone(report: &UndoReport, commands: Commands, json: bool) -> Printed {
     if json {
         return document(
-            &json!({ "message_type": "migration_undone", "commands_run": run, "report": report }),
+            &json!({ "message_type": "migration_undone", "commands_run": commands == Commands::Ran, "report": report }),
         );
     }
     report.done.iter().try_for_each(|done| line(done))?;
     report.left.iter().try_for_each(|left| line(&format!("unchanged: {left}")))?;
-    print_commands(&report.commands, run)
+    print_commands(&report.commands, commands)
 }

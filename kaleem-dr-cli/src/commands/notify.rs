@@ -1,7 +1,7 @@
 //! `notify test`, `notify --failed-unit`.
 
 use clap::{Args, Subcommand};
-use kaleem_dr_core::operate::monitor::Delivery;
+use kaleem_dr_core::{ground::Exit, operate::monitor::Delivery};
 
 use super::Outcome;
 use crate::{
@@ -31,6 +31,11 @@ pub enum NotifyCommand {
 pub async fn notify(context: &Context, args: &Notify) -> Outcome {
     let site = context.load()?;
     let monitor = site.monitor();
+    if let (Some(unit), false) = (&args.failed_unit, monitor.has_recipients()) {
+        // systemd calls it for every failed job; the journal has the failure.
+        tracing::warn!(unit, "the unit failed, and the config names no recipients for that");
+        return Ok(Exit::Done);
+    }
     if !monitor.has_recipients() {
         let mut failure =
             Failure::usage(format!("{} configures no recipients", site.path().display()));

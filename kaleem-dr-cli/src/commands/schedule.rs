@@ -8,8 +8,8 @@ use kaleem_dr_core::{
     ground::Exit,
     jiff::Timestamp,
     operate::schedule::{
-        InstallReport, Installed, Plan, PlannedFile, RemoveReport, Style, install, list,
-        planned_files, remove,
+        InstallReport, Installed, Manager, Plan, PlannedFile, RemoveReport, Style, install, list,
+        planned_files, remove, systemd_runs,
     },
 };
 use serde_json::json;
@@ -29,12 +29,18 @@ pub enum ScheduleCommand {
         /// Print a cron file instead of systemd units
         #[arg(long)]
         cron: bool,
+        /// Print units for this user's own systemd
+        #[arg(long, conflicts_with = "cron")]
+        user: bool,
     },
     /// Write systemd timers and services, and start the timers
     Install {
         /// Write a cron file instead; removes installed systemd units
         #[arg(long)]
         cron: bool,
+        /// Install for this user's own systemd, without root; the jobs read what the user can read
+        #[arg(long, conflicts_with_all = ["cron", "root"])]
+        user: bool,
         /// Install below this directory, for another system; starts nothing
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
@@ -44,6 +50,9 @@ pub enum ScheduleCommand {
     },
     /// Remove the files that `install` wrote
     Remove {
+        /// Remove the files of this user's own systemd
+        #[arg(long, conflicts_with_all = ["root"])]
+        user: bool,
         /// Remove files below this directory
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
@@ -53,6 +62,9 @@ pub enum ScheduleCommand {
     },
     /// List installed jobs, and when each runs next
     List {
+        /// List the jobs of this user's own systemd
+        #[arg(long, conflicts_with_all = ["root"])]
+        user: bool,
         /// List jobs below this directory
         #[arg(long, value_name = "DIR", default_value = "/")]
         root: PathBuf,
@@ -62,24 +74,63 @@ pub enum ScheduleCommand {
 pub async fn schedule(context: &Context, command: &ScheduleCommand) -> Outcome {
     let json = context.global.json;
     match command {
-        ScheduleCommand::Print { cron } => {
-            let plan = plan(&*context.load()?, Path::new("/"))?;
+        ScheduleCommand::Print { cron, user } => {
+            let plan = plan(&*context.load()?, Path::new("/"), manager(*user)?)?;
             print_files(&planned_files(&plan, style(*cron))?, &plan.warnings, json)?;
         }
-        ScheduleCommand::Install { cron, root, dry_run } => {
-            let plan = plan(&*context.load()?, root)?;
+        ScheduleCommand::Install { cron, user, root, dry_run } => {
+            let plan = plan(&*context.load()?, root, manager(*user)?)?;
             let report = install(&plan, style(*cron), root, *dry_run)?;
-            let run = report.activate(root).await?;
-            print_installed(&report, run, json)?;
+            let ran = report.activate(root).await?;
+            print_installed(&report, Commands::of(ran, *dry_run, root), json)?;
         }
-        ScheduleCommand::Remove { root, dry_run } => {
-            let report = remove(root, *dry_run)?;
-            let run = report.activate(root).await?;
-            print_removed(&report, run, json)?;
+        ScheduleCommand::Remove { user, root, dry_run } => {
+            let report = remove(root, &manager(*user)?, *dry_run)?;
+            let ran = report.activate(root).await?;
+            print_removed(&report, Commands::of(ran, *dry_run, root), json)?;
         }
-        ScheduleCommand::List { root } => print_list(&list(root, Timestamp::now())?, json)?,
+        ScheduleCommand::List { user, root } => {
+            print_list(&list(root, &manager(*user)?, Timestamp::now())?, json)?;
+        }
     }
     Ok(Exit::Done)
+}
+
+/// The fate of the commands that make systemd aware of a change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Commands {
+    /// They ran.
+    Ran,
+    /// They would run without `--dry-run`.
+    WouldRun,
+    /// systemd does not run here, or this is another system's root: the operator has to run them.
+    Operator,
+}
+
+impl Commands {
+    pub fn of(ran: bool, dry_run: bool, root: &Path) -> Self {
+        if ran {
+            Self::Ran
+        } else if dry_run && systemd_runs(root) {
+            Self::WouldRun
+        } else {
+            Self::Operator
+        }
+    }
+}
+
+/// The systemd that runs the jobs: the machine's, or this user's.
+fn manager(user: bool) -> Result<Manager, Failure> {
+    if !user {
+        return Ok(Manager::System);
+    }
+    let directory = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let configuration = directory("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| directory("HOME").map(|home| Path::new(&home).join(".config")));
+    let configuration =
+        configuration.ok_or_else(|| Failure::usage("--user needs HOME or XDG_CONFIG_HOME"))?;
+    Ok(Manager::User { configuration })
 }
 
 fn style(cron: bool) -> Style {
@@ -87,8 +138,8 @@ fn style(cron: bool) -> Style {
 }
 
 /// The jobs of a config, run by this program.
-fn plan(site: &Site, root: &Path) -> Result<Plan, Failure> {
-    Ok(site.schedule_plan(std::env::current_exe()?, root)?)
+fn plan(site: &Site, root: &Path, manager: Manager) -> Result<Plan, Failure> {
+    Ok(site.schedule_plan(std::env::current_exe()?, root, manager)?)
 }
 
 fn print_files(files: &[PlannedFile], warnings: &[String], json: bool) -> Printed {
@@ -103,10 +154,10 @@ fn print_files(files: &[PlannedFile], warnings: &[String], json: bool) -> Printe
     print_warnings(warnings)
 }
 
-fn print_installed(report: &InstallReport, run: bool, json: bool) -> Printed {
+fn print_installed(report: &InstallReport, commands: Commands, json: bool) -> Printed {
     if json {
         return document(
-            &json!({ "message_type": "schedule_installed", "commands_run": run, "report": report }),
+            &json!({ "message_type": "schedule_installed", "commands_run": commands == Commands::Ran, "report": report }),
         );
     }
     let would = if report.dry_run { "would be " } else { "" };
@@ -119,14 +170,14 @@ fn print_installed(report: &InstallReport, run: bool, json: bool) -> Printed {
     if !report.unchanged.is_empty() {
         line(&format!("{} files are up to date", report.unchanged.len()))?;
     }
-    print_commands(&report.commands, run)?;
+    print_commands(&report.commands, commands)?;
     print_warnings(&report.warnings)
 }
 
-fn print_removed(report: &RemoveReport, run: bool, json: bool) -> Printed {
+fn print_removed(report: &RemoveReport, commands: Commands, json: bool) -> Printed {
     if json {
         return document(
-            &json!({ "message_type": "schedule_removed", "commands_run": run, "report": report }),
+            &json!({ "message_type": "schedule_removed", "commands_run": commands == Commands::Ran, "report": report }),
         );
     }
     if report.removed.is_empty() {
@@ -136,7 +187,7 @@ fn print_removed(report: &RemoveReport, run: bool, json: bool) -> Printed {
     for path in &report.removed {
         line(&format!("{would}removed  {}", path.display()))?;
     }
-    print_commands(&report.commands, run)
+    print_commands(&report.commands, commands)
 }
 
 fn print_list(jobs: &[Installed], json: bool) -> Printed {
@@ -160,15 +211,17 @@ fn print_list(jobs: &[Installed], json: bool) -> Printed {
     line(&rows.to_string())
 }
 
-/// Prints the systemctl commands that ran, or that the operator has to run.
-pub fn print_commands(commands: &[String], run: bool) -> Printed {
+/// Prints the commands that ran, or that the operator has to run.
+pub fn print_commands(commands: &[String], happened: Commands) -> Printed {
     if commands.is_empty() {
         return Ok(());
     }
-    line(if run {
-        "run:"
-    } else {
-        "systemd does not run here, or nothing was to be done; on the machine itself, run:"
+    line(match happened {
+        Commands::Ran => "these commands ran:",
+        Commands::WouldRun => "these commands would run:",
+        Commands::Operator => {
+            "systemd does not run here; run these commands on the machine itself:"
+        }
     })?;
     commands.iter().try_for_each(|command| line(&format!("  {command}")))
 }

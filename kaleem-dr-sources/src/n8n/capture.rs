@@ -21,8 +21,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::{
-    DATABASE, KEY_FILE, N8nSource, ROOT, TABLES, TREES, artifact_path, blocking, database,
-    path_error,
+    BINARY_DATA, DATABASE, KEY_FILE, N8nSource, ROOT, TABLES, TREES, artifact_path, blocking,
+    database, path_error,
 };
 
 /// Every n8n database has these tables.
@@ -52,7 +52,7 @@ impl N8nSource {
         let copy = scratch.path().join(DATABASE);
         let at = Timestamp::now();
         let (from, to, cancel) = (self.database(), copy.clone(), out.cancellation());
-        fs::metadata(&from).map_err(path_error(&from, "find n8n's database at"))?;
+        fs::metadata(&from).map_err(|cause| self.no_database(cause))?;
         let tables = blocking(move || {
             database::copy(&from, &to, &cancel)?;
             database::count(&to)
@@ -75,10 +75,10 @@ impl N8nSource {
         out.detail(TABLES, json!(tables));
 
         // In path order.
-        self.tree_entries(out, TREES[0]).await?;
+        self.tree_entries(out, BINARY_DATA).await?;
         self.key_file(out).await?;
         self.database_artifact(out, &copy).await?;
-        for tree in &TREES[1..] {
+        for tree in TREES.into_iter().filter(|tree| *tree != BINARY_DATA) {
             self.tree_entries(out, tree).await?;
         }
         scratch.close().map_err(path_error(

@@ -8,6 +8,8 @@ use rusqlite::{
     backup::{Backup, StepResult},
 };
 
+use super::{path_error, still};
+
 /// Pages copied between two checks for cancellation.
 const PAGES: i32 = 2048;
 /// Time limit for waiting for a lock.
@@ -25,7 +27,8 @@ pub fn version() -> &'static str {
 /// Blocking.
 ///
 /// The database is opened read-only, so that closing it does not checkpoint the log of a live
-/// database. One read transaction keeps that state for the whole copy: without it, SQLite restarts
+/// database. If no process has it open, or SQLite cannot open it where it is, its files are copied instead.
+/// One read transaction keeps that state for the whole copy: without it, SQLite restarts
 /// with every write by another process, and never finishes under load. In WAL mode writers do not
 /// wait for us; with a rollback journal, they wait until the copy is complete. Pages keep their
 /// positions, so that the next copy deduplicates against this one.
@@ -33,13 +36,22 @@ pub fn version() -> &'static str {
 /// # Errors
 /// If the database cannot be read or the copy cannot be written.
 pub fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(), SourceError> {
+    if still::is_still(from).map_err(path_error(from, "read"))? {
+        return still::copy(from, to, cancel);
+    }
     let live = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    match live.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema") {
+        // A log that nothing can be applied to or shared memory that nothing can be written to: n8n was killed.
+        Err(error) if needs_writing(&error) => {
+            drop(live);
+            return still::copy(from, to, cancel);
+        }
+        begun => begun.map_err(failed(from, "begin a read transaction"))?,
+    }
     let mut copy = Connection::open(to).map_err(failed(to, "create a copy of the database"))?;
     // An incomplete copy is discarded, so it needs no journal.
     copy.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
         .map_err(failed(to, "take a copy"))?;
-    live.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
-        .map_err(failed(from, "begin a read transaction"))?;
     let backup = Backup::new(&live, &mut copy).map_err(failed(from, "begin a copy"))?;
     loop {
         if cancel.is_cancelled() {
@@ -58,6 +70,14 @@ pub fn copy(from: &Path, to: &Path, cancel: &CancellationToken) -> Result<(), So
             }
         }
     }
+}
+
+/// Reports whether SQLite cannot read a database without writing next to it.
+fn needs_writing(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly)
+    )
 }
 
 /// The result of checking a database.
@@ -149,7 +169,7 @@ pub fn take_over(path: &Path) -> Result<(), SourceError> {
     }
 }
 
-fn open(path: &Path, flags: OpenFlags) -> Result<Connection, SourceError> {
+pub(super) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, SourceError> {
     let database = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(failed(path, "be opened"))?;
     database.busy_timeout(PATIENCE).map_err(failed(path, "be opened"))?;
@@ -205,7 +225,7 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn failed(path: &Path, action: &str) -> impl FnOnce(rusqlite::Error) -> SourceError {
+pub(super) fn failed(path: &Path, action: &str) -> impl FnOnce(rusqlite::Error) -> SourceError {
     let (server, action) = (path.display().to_string(), action.to_owned());
     move |error| SourceError::Server { server, action, cause: error.into() }
 }

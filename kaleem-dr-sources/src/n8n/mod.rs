@@ -13,6 +13,7 @@ mod place;
 mod restore;
 mod running;
 mod staged;
+mod still;
 
 use std::path::{Path, PathBuf};
 
@@ -46,9 +47,13 @@ const DATABASE: &str = "database.sqlite";
 const KEY_FILE: &str = "config";
 /// The key in the manifest's details with the row counts.
 const TABLES: &str = "tables";
+/// Binary data of n8n 1.
+const BINARY_DATA: &str = "binaryData";
+/// Binary data, data of executions and attachments of n8n 2.
+const STORAGE: &str = "storage";
 /// Directories of n8n that are captured if they exist, in path order. Community packages are
 /// reinstalled from their list.
-const TREES: [&str; 4] = ["binaryData", "git", "nodes", "ssh"];
+const TREES: [&str; 5] = [BINARY_DATA, "git", "nodes", "ssh", STORAGE];
 /// Limit for the key file, in bytes.
 const KEY_FILE_LIMIT_BYTES: u64 = 1 << 20;
 
@@ -66,6 +71,10 @@ pub struct N8nConfig {
     /// Directory of the binary data, if it is not `binaryData` in n8n's directory.
     #[serde(default)]
     pub binary_data: Option<PathBuf>,
+    /// Directory of the files of n8n 2 (`N8N_STORAGE_PATH`), if it is not `storage` in n8n's
+    /// directory.
+    #[serde(default)]
+    pub storage: Option<PathBuf>,
     /// Directory for the temporary copy of the database: it needs space for one copy.
     #[serde(default = "scratch_directory")]
     pub scratch_directory: PathBuf,
@@ -78,6 +87,7 @@ impl N8nConfig {
             directory: directory.into(),
             encryption_key: None,
             binary_data: None,
+            storage: None,
             scratch_directory: scratch_directory(),
         }
     }
@@ -125,6 +135,7 @@ impl N8nSource {
         let paths = [
             ("directory", Some(&config.directory)),
             ("binary_data", config.binary_data.as_ref()),
+            ("storage", config.storage.as_ref()),
             ("scratch_directory", Some(&config.scratch_directory)),
         ];
         for (key, path) in paths {
@@ -143,10 +154,25 @@ impl N8nSource {
 
     /// The path of a captured tree on this host.
     fn tree(&self, name: &str) -> PathBuf {
-        match &self.config.binary_data {
-            Some(elsewhere) if name == TREES[0] => elsewhere.clone(),
-            _ => self.config.directory.join(name),
+        let elsewhere = match name {
+            BINARY_DATA => self.config.binary_data.as_ref(),
+            STORAGE => self.config.storage.as_ref(),
+            _ => None,
+        };
+        elsewhere.cloned().unwrap_or_else(|| self.config.directory.join(name))
+    }
+
+    /// The error for a database that cannot be found. n8n's directory without one belongs to an n8n on another database.
+    fn no_database(&self, cause: std::io::Error) -> SourceError {
+        let database = self.database();
+        if cause.kind() == std::io::ErrorKind::NotFound && self.config.directory.is_dir() {
+            return SourceError::Unsupported(format!(
+                "{} contains no {DATABASE}: if n8n uses PostgreSQL (`DB_TYPE=postgresdb`), back up that database with pg_dump or pgBackRest, \
+                 and this directory, with the encryption key, with a source of type `files`",
+                self.config.directory.display()
+            ));
         }
+        path_error(&database, "find n8n's database at")(cause)
     }
 
     /// A sentence that describes the problem with the key, if there is one.
@@ -220,10 +246,8 @@ impl Source for N8nSource {
 
     async fn probe(&self) -> Result<Probe, SourceError> {
         let database = self.database();
-        let length = tokio::fs::metadata(&database)
-            .await
-            .map_err(path_error(&database, "find n8n's database at"))?
-            .len();
+        let length =
+            tokio::fs::metadata(&database).await.map_err(|cause| self.no_database(cause))?.len();
         let key_file = tokio::fs::read(self.config.directory.join(KEY_FILE)).await.ok();
         let warnings = self.key_problem(key_file.as_deref()).into_iter().collect();
         let server = ServerInfo::new("n8n on SQLite", database::version());
@@ -238,7 +262,15 @@ impl Source for N8nSource {
 #[async_trait]
 impl Restorable for N8nSource {
     fn local_paths(&self) -> Vec<PathBuf> {
-        vec![self.config.directory.clone()]
+        [
+            Some(&self.config.directory),
+            self.config.binary_data.as_ref(),
+            self.config.storage.as_ref(),
+        ]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
     }
 
     async fn plan_restore(

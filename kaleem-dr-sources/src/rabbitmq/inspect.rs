@@ -1,14 +1,11 @@
 //! Checks definitions for consistency without a server: every reference must have a target.
 
-use std::collections::BTreeSet;
-
 use kaleem_dr_core::{
     ground::{error_chain, finding::Finding},
     recovery::source::Inspection,
 };
-use serde_json::{Map, Value};
 
-use super::definitions::{Definitions, Kind};
+use super::definitions::{Dangling, Definitions, Kind};
 
 /// Limit for the number of findings of one kind that are listed one by one.
 const FINDINGS: usize = 100;
@@ -23,9 +20,12 @@ pub(crate) fn inspect(document: &[u8], path: &str) -> Inspection {
             return inspection;
         }
     };
-    let wrong = dangling(&definitions);
+    let wrong = definitions.dangling();
     let more = wrong.len().saturating_sub(FINDINGS);
-    inspection.findings.extend(wrong.into_iter().take(FINDINGS).map(Finding::error));
+    inspection.findings.extend(wrong.into_iter().take(FINDINGS).map(|dangling| {
+        let Dangling { identity, noun, name } = dangling;
+        Finding::error(format!("{identity} refers to the {noun} `{name}`, which does not exist"))
+    }));
     if more > 0 {
         inspection
             .findings
@@ -45,68 +45,9 @@ pub(crate) fn inspect(document: &[u8], path: &str) -> Inspection {
     inspection
 }
 
-/// Every reference to a virtual host, user, exchange or queue that is not in the document.
-fn dangling(definitions: &Definitions) -> Vec<String> {
-    let named = |kind: Kind| -> BTreeSet<(&str, &str)> {
-        let of_kind = definitions.iter().filter(move |(identity, _)| identity.kind() == kind);
-        of_kind.map(|(_, item)| (text(item, "vhost"), text(item, "name"))).collect()
-    };
-    let (users, vhosts) = (named(Kind::Users), named(Kind::Vhosts));
-    let (exchanges, queues) = (named(Kind::Exchanges), named(Kind::Queues));
-    let mut wrong = Vec::new();
-    for (identity, item) in definitions.iter() {
-        let vhost = text(item, "vhost");
-        let mut expect = |there: bool, noun: &str, name: &str| {
-            if !there {
-                wrong.push(format!(
-                    "{identity} refers to the {noun} `{name}`, which does not exist"
-                ));
-            }
-        };
-        if !matches!(identity.kind(), Kind::Users | Kind::Vhosts | Kind::GlobalParameters) {
-            expect(vhosts.contains(&("", vhost)), "virtual host", vhost);
-        }
-        match identity.kind() {
-            // The document of a single virtual host contains no users.
-            Kind::Permissions | Kind::TopicPermissions => {
-                let user = text(item, "user");
-                expect(users.contains(&("", user)), "user", user);
-            }
-            Kind::Bindings => {
-                let (source, destination) = (text(item, "source"), text(item, "destination"));
-                expect(
-                    is_built_in(source) || exchanges.contains(&(vhost, source)),
-                    "exchange",
-                    source,
-                );
-                if text(item, "destination_type") == "queue" {
-                    expect(queues.contains(&(vhost, destination)), "queue", destination);
-                } else {
-                    expect(
-                        is_built_in(destination) || exchanges.contains(&(vhost, destination)),
-                        "exchange",
-                        destination,
-                    );
-                }
-            }
-            _ => {}
-        }
-    }
-    wrong
-}
-
-/// Exchanges that every virtual host has, and that no document lists.
-fn is_built_in(exchange: &str) -> bool {
-    exchange.is_empty() || exchange.starts_with("amq.")
-}
-
-fn text<'a>(item: &'a Map<String, Value>, field: &str) -> &'a str {
-    item.get(field).and_then(Value::as_str).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -1,19 +1,23 @@
 //! RabbitMQ: users, virtual hosts, policies, exchanges, queues and bindings, through the management
 //! API.
 //!
-//! A capture is one request; the artifact is the server's own document in a canonical order
-//! ([`definitions`]), which any RabbitMQ can import unchanged. It contains no messages: RabbitMQ
-//! delivers them only to consumers. A restore is RabbitMQ's own import, followed by a comparison of
+//! A capture is three requests; the artifact is the server's own document in a canonical order
+//! ([`definitions`]), completed with what its release leaves out. Any RabbitMQ can import it
+//! unchanged. It contains no messages: RabbitMQ delivers them only to consumers. A restore is
+//! RabbitMQ's own import of what the target's release accepts, followed by a comparison of
 //! everything ([`restore`]), because an import silently ignores conflicts.
 
 mod client;
+mod completion;
 mod config;
 pub mod definitions;
+mod fit;
 mod guide;
 mod inspect;
 mod rehearse;
 pub mod restore;
 mod staged;
+mod target;
 mod version;
 
 use std::path::PathBuf;
@@ -49,11 +53,14 @@ use self::restore::Import;
 pub use self::{
     client::{ANSWER_LIMIT_BYTES, ManagementClient, Overview},
     config::{RabbitmqConfig, RabbitmqConfigError},
+    target::Target,
 };
 
 /// The directory of this source in a snapshot, and its only artifact.
 const ROOT: &str = "/rabbitmq";
 const ARTIFACT: [&str; 2] = ["rabbitmq", "definitions.json"];
+/// Limit for the number of definitions that a manifest names.
+const NAMED: usize = 20;
 /// The end of the probe's note about messages.
 const NO_MESSAGES: &str = "a capture contains the queues but no messages";
 
@@ -120,6 +127,19 @@ impl Source for RabbitmqSource {
             cancel.run_until_cancelled(reading).await.ok_or(SourceError::Cancelled)??;
         out.set_server(overview.server);
         out.set_consistency(Consistency::new(ConsistencyGrade::PerCollection, out.started()).because("RabbitMQ reads one kind of definitions after another, so a change during that second may be captured in part"));
+        let (definitions, left_out) =
+            definitions.without_dangling_bindings(&Definitions::default());
+        if !left_out.is_empty() {
+            // 4.2.9 and 4.3.3 export the bindings of exclusive queues, but not the queues.
+            let names: Vec<_> = left_out.iter().take(NAMED).map(ToString::to_string).collect();
+            tracing::info!(
+                count = left_out.len(),
+                bindings = names.join(", "),
+                "left out bindings of queues that are not exported, such as exclusive queues"
+            );
+            out.detail("bindings_left_out", left_out.len().into());
+            out.detail("bindings_left_out_names", names.into());
+        }
         for (kind, count) in definitions.counts() {
             out.detail(kind, count.into());
         }
@@ -175,17 +195,10 @@ impl Restorable for RabbitmqSource {
         let taken = point.manifest().server.clone();
         let (point, live) =
             (selected(read(point).await?, wanted.as_ref())?, self.client.definitions().await?);
-        let here = self.client.overview().await?.server;
-        let mut plan = Import::prepare(
-            &point,
-            &live,
-            &request.to,
-            self.client.server(),
-            self.client.username(),
-        )?
-        .plan(&live);
+        let target = self.client.target().await?;
+        let mut plan = Import::prepare(&point, &live, &request.to, &target)?.plan(&live);
         plan.request.only = request.only;
-        plan.warnings.extend(version::warnings(taken.as_ref(), &here, &point));
+        plan.warnings.extend(version::warning(taken.as_ref(), &target.server));
         Ok(plan)
     }
 
@@ -198,13 +211,8 @@ impl Restorable for RabbitmqSource {
         let wanted = selection(&plan.request)?;
         let (point, live) =
             (selected(read(point).await?, wanted.as_ref())?, self.client.definitions().await?);
-        let import = Import::prepare(
-            &point,
-            &live,
-            &plan.request.to,
-            self.client.server(),
-            self.client.username(),
-        )?;
+        let target = self.client.target().await?;
+        let import = Import::prepare(&point, &live, &plan.request.to, &target)?;
         // Nothing has been written so far. An import is a single request, and is not interrupted.
         if cancel.is_cancelled() {
             return Err(SourceError::Cancelled);

@@ -26,9 +26,9 @@ pub(super) async fn rehearse(
     scratch: &ScratchTarget,
 ) -> Result<RestoreReport, SourceError> {
     client.check_rights().await?;
-    let live = client.definitions().await?;
+    let (live, target) = tokio::try_join!(client.definitions(), client.target())?;
     let to = RestoreTarget::Beside(Some(scratch.name.clone()));
-    let import = Import::prepare(point, &live, &to, client.server(), client.username())?;
+    let import = Import::prepare(point, &live, &to, &target)?;
     // If the import fails, it removes itself what it sent.
     let mut report = import.send(client).await?;
     scratch.filled();

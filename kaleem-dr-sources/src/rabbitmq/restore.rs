@@ -11,13 +11,16 @@ use kaleem_dr_core::{
     ground::SourceError,
     recovery::source::{
         Change, Difference, PlannedAction, RestorePlan, RestoreReport, RestoreRequest,
-        RestoreTarget,
+        RestoreTarget, Uncompared,
     },
 };
+use serde_json::Value;
 
 use super::{
     client::ManagementClient,
     definitions::{Definitions, FieldDifference, Kind, Standing},
+    fit::{Fitted, fit},
+    target::Target,
 };
 
 /// RabbitMQ's default limit for a request body (`management.http.max_body_size`), in bytes.
@@ -30,28 +33,29 @@ pub struct Import {
     to: RestoreTarget,
     target: String,
     definitions: Definitions,
+    not_restored: Vec<Uncompared>,
     warnings: Vec<String>,
 }
 
 impl Import {
-    /// Selects what to send to `server`, whose current definitions are `live`, as the user
-    /// `acting`.
+    /// Selects what to send to `server`, whose current definitions are `live`, and fits it to its
+    /// release and plugins.
     ///
-    /// In place, everything is sent except that user, whose password must not change while we use
+    /// In place, everything is sent except the user that performs the import, whose password must not change while we use
     /// it. Otherwise, virtual hosts get new names: `name` for the only one with content, or `name`
     /// for `/` and `name.<virtual host>` for the others.
     ///
     /// # Errors
-    /// [`SourceError::Refused`] if a virtual host with such a name already exists.
+    /// [`SourceError::Refused`] if a virtual host with such a name already exists, or if the server
+    /// lacks a plugin that the definitions need.
     pub fn prepare(
         point: &Definitions,
         live: &Definitions,
         to: &RestoreTarget,
-        server: &str,
-        acting: &str,
+        server: &Target,
     ) -> Result<Self, SourceError> {
         match to {
-            RestoreTarget::InPlace => Ok(Self::in_place(point, live, server, acting)),
+            RestoreTarget::InPlace => Self::in_place(point, live, server),
             RestoreTarget::Beside(name) => {
                 let name = name.clone().unwrap_or_else(|| {
                     format!("kaleem_restored_{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"))
@@ -61,7 +65,12 @@ impl Import {
         }
     }
 
-    fn in_place(point: &Definitions, live: &Definitions, server: &str, acting: &str) -> Self {
+    fn in_place(
+        point: &Definitions,
+        live: &Definitions,
+        server: &Target,
+    ) -> Result<Self, SourceError> {
+        let acting = server.username.as_str();
         let mut warnings = Vec::new();
         if point.against(live).any(|(identity, standing)| {
             identity.is_user(acting) && matches!(standing, Standing::Different(_))
@@ -71,28 +80,32 @@ impl Import {
                  tags for it"
             ));
         }
-        Self {
-            to: RestoreTarget::InPlace,
-            target: format!("the definitions of {server}"),
-            definitions: point.filtered(|identity| !identity.is_user(acting)),
-            warnings,
-        }
+        let wanted = point.filtered(|identity| !identity.is_user(acting));
+        let fitted = fit(wanted, live, server, true)?;
+        let target = format!("the definitions of {}", server.address);
+        Ok(Self::of(RestoreTarget::InPlace, target, fitted, warnings))
+    }
+
+    fn of(to: RestoreTarget, target: String, fitted: Fitted, mut warnings: Vec<String>) -> Self {
+        warnings.extend(fitted.warnings);
+        let Fitted { definitions, not_restored, .. } = fitted;
+        Self { to, target, definitions, not_restored, warnings }
     }
 
     fn beside(
         point: &Definitions,
         live: &Definitions,
-        server: &str,
+        server: &Target,
         name: String,
     ) -> Result<Self, SourceError> {
         let names = new_names(point, &name);
         let taken: Vec<_> =
             names.values().filter(|name| live.has_vhost(name)).map(String::as_str).collect();
         if !taken.is_empty() {
-            return Err(already_there(server, &taken));
+            return Err(already_there(&server.address, &taken));
         }
         let renamed = point.renamed(&names).map_err(|error| SourceError::Point(error.into()))?;
-        let definitions = renamed.filtered(|identity| !Definitions::moves_messages(identity));
+        let mut definitions = renamed.filtered(|identity| !Definitions::moves_messages(identity));
         let mut warnings = vec![
             "users, permissions and global parameters belong to the whole server; a restore to new virtual hosts leaves them alone".to_owned(),
         ];
@@ -102,9 +115,16 @@ impl Import {
                 "{held_back} parameters of shovels and federation are left out: in a second virtual host they would start to move messages"
             ));
         }
+        if unprotect(&mut definitions) {
+            warnings.push(
+                "the new virtual hosts are not protected from deletion, although the point's are"
+                    .into(),
+            );
+        }
+        let fitted = fit(definitions, live, server, false)?;
         let vhosts: Vec<_> = names.values().map(String::as_str).collect();
-        let target = format!("new virtual host {} on {server}", vhosts.join(", "));
-        Ok(Self { to: RestoreTarget::Beside(Some(name)), target, definitions, warnings })
+        let target = format!("new virtual host {} on {}", vhosts.join(", "), server.address);
+        Ok(Self::of(RestoreTarget::Beside(Some(name)), target, fitted, warnings))
     }
 
     /// The definitions to be sent.
@@ -118,6 +138,11 @@ impl Import {
     #[must_use]
     pub fn plan(&self, live: &Definitions) -> RestorePlan {
         let mut warnings = self.warnings.clone();
+        warnings.extend(
+            self.not_restored
+                .iter()
+                .map(|left| format!("not restored: {}: {}", left.what, left.why)),
+        );
         let mut actions = Vec::new();
         let mut counts = BTreeMap::<(Fate, Kind, Option<&str>), u64>::new();
         for (identity, standing) in self.definitions.against(live) {
@@ -234,6 +259,7 @@ impl Import {
             .collect();
         report.differences = differences;
         report.warnings.clone_from(&self.warnings);
+        report.not_restored.clone_from(&self.not_restored);
         report
     }
 }
@@ -249,6 +275,22 @@ fn already_there(server: &str, vhosts: &[&str]) -> SourceError {
         "{server} already has a virtual host {}; choose another name for the restore",
         vhosts.join(", ")
     ))
+}
+
+/// Removes the protection of virtual hosts from deletion: a copy must be removable. Reports whether
+/// there was one.
+fn unprotect(definitions: &mut Definitions) -> bool {
+    let mut any = false;
+    for (_, vhost) in definitions.of_kind_mut(Kind::Vhosts) {
+        let mut remove = |fields: &mut serde_json::Map<String, Value>| {
+            any |= fields.remove("protected_from_deletion") == Some(Value::Bool(true));
+        };
+        remove(vhost);
+        if let Some(Value::Object(metadata)) = vhost.get_mut("metadata") {
+            remove(metadata);
+        }
+    }
+    any
 }
 
 async fn delete_vhosts(client: &ManagementClient, vhosts: &[&str]) {
@@ -300,160 +342,4 @@ fn new_names(point: &Definitions, name: &str) -> BTreeMap<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    fn definitions(vhosts: &[&str]) -> Value {
-        json!({
-            "users": [{"name": "admin", "password_hash": "a"}, {"name": "shop", "password_hash": "s"}],
-            "vhosts": vhosts.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
-            "queues": vhosts.iter().map(|vhost| json!({"name": "q", "vhost": vhost, "arguments": {}})).collect::<Vec<_>>(),
-            "policies": [{"name": "p", "vhost": vhosts[0], "definition": {"max-length": 1}}],
-        })
-    }
-
-    fn parse(document: &Value) -> Definitions {
-        Definitions::parse(document.to_string().as_bytes()).unwrap()
-    }
-
-    fn empty() -> Definitions {
-        parse(&json!({"vhosts": [{"name": "/"}]}))
-    }
-
-    fn beside(name: &str) -> RestoreTarget {
-        RestoreTarget::Beside(Some(name.into()))
-    }
-
-    #[test]
-    fn in_place_the_acting_user_stays_and_the_plan_says_so() {
-        let point = parse(&definitions(&["/"]));
-        let mut live = definitions(&["/"]);
-        live["users"][0]["password_hash"] = "newer".into();
-        live["users"][1]["password_hash"] = "newer".into();
-        let live = parse(&live);
-        let import =
-            Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
-        assert!(!String::from_utf8(import.definitions().to_bytes()).unwrap().contains("admin"));
-        let plan = import.plan(&live);
-        assert!(plan.warnings[0].starts_with("user admin performs the restore"), "{plan:?}");
-        let overwritten: Vec<_> =
-            plan.actions.iter().filter(|action| action.change == Change::Overwrite).collect();
-        assert_eq!(overwritten.len(), 1);
-        assert_eq!(overwritten[0].what, "user shop");
-    }
-
-    #[test]
-    fn a_queue_with_other_arguments_is_a_conflict_before_and_a_difference_after() {
-        let point = parse(&definitions(&["/"]));
-        let mut live = definitions(&["/"]);
-        live["queues"][0]["arguments"] = json!({"x-max-priority": 3});
-        let live = parse(&live);
-        let import =
-            Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin").unwrap();
-        let plan = import.plan(&live);
-        assert!(!plan.overwrites(), "{plan:?}");
-        let conflict =
-            plan.actions.iter().find(|action| action.change == Change::Conflict).unwrap();
-        assert_eq!(conflict.what, "queue q in /");
-        assert!(
-            conflict
-                .why
-                .as_ref()
-                .unwrap()
-                .starts_with("exists with other arguments; RabbitMQ ignores it"),
-            "{plan:?}"
-        );
-        let report = import.report(&live);
-        assert!(!report.is_equal());
-        assert_eq!(report.differences[0].what, "queue q in /: arguments");
-        assert_eq!(report.differences[0].found, r#"{"x-max-priority":3}"#);
-    }
-
-    #[test]
-    fn what_the_server_lost_is_created_and_what_only_it_has_is_left() {
-        let point = parse(&definitions(&["/", "shop"]));
-        let live =
-            parse(&json!({"vhosts": [{"name": "/"}], "queues": [{"name": "own", "vhost": "/"}]}));
-        let plan = Import::prepare(&point, &live, &RestoreTarget::InPlace, "mq:1", "admin")
-            .unwrap()
-            .plan(&live);
-        let lines: Vec<_> = plan
-            .actions
-            .iter()
-            .map(|action| format!("{:?} {}", action.change, action.what))
-            .collect();
-        for line in [
-            "Create virtual host shop",
-            "Create queue in shop",
-            "Leave virtual host /, equal already",
-            "Leave queue in /, not in the point",
-        ] {
-            assert!(lines.iter().any(|found| found == line), "{line}: {lines:?}");
-        }
-        assert!(!plan.overwrites());
-    }
-
-    #[test]
-    fn one_new_virtual_host_takes_the_name_and_several_share_it() {
-        let prepare = |vhosts: &[&str]| {
-            let point = parse(&definitions(vhosts));
-            let import =
-                Import::prepare(&point, &empty(), &beside("copy"), "mq:1", "admin").unwrap();
-            import.definitions().vhosts().map(str::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(prepare(&["shop"]), ["copy"]);
-        assert_eq!(prepare(&["/", "shop"]), ["copy", "copy.shop"]);
-        assert_eq!(prepare(&["a", "b"]), ["copy.a", "copy.b"]);
-    }
-
-    #[test]
-    fn a_restore_to_a_new_virtual_host_leaves_out_what_would_move_messages_and_users() {
-        let mut point = definitions(&["/"]);
-        point["parameters"] = json!([
-            {"vhost": "/", "component": "shovel", "name": "s", "value": {}},
-            {"vhost": "/", "component": "federation-upstream", "name": "f", "value": {}},
-            {"vhost": "/", "component": "operator_policy", "name": "o", "value": {}},
-        ]);
-        let import =
-            Import::prepare(&parse(&point), &empty(), &beside("copy"), "mq:1", "admin").unwrap();
-        assert_eq!(import.definitions().counts()["parameters"], 1);
-        assert_eq!(import.definitions().counts()["users"], 0);
-        assert!(
-            import
-                .plan(&empty())
-                .warnings
-                .iter()
-                .any(|warning| warning.starts_with("2 parameters of shovels"))
-        );
-    }
-
-    #[test]
-    fn a_restore_to_a_new_virtual_host_never_uses_an_existing_one() {
-        let live = parse(&json!({"vhosts": [{"name": "copy"}]}));
-        let error =
-            Import::prepare(&parse(&definitions(&["/"])), &live, &beside("copy"), "mq:1", "admin")
-                .unwrap_err();
-        assert!(
-            matches!(&error, SourceError::Refused(why) if why.contains("virtual host copy")),
-            "{error:?}"
-        );
-    }
-
-    #[test]
-    fn a_name_of_our_own_is_in_the_plan() {
-        let import = Import::prepare(
-            &parse(&definitions(&["/"])),
-            &empty(),
-            &RestoreTarget::Beside(None),
-            "mq:1",
-            "admin",
-        )
-        .unwrap();
-        let RestoreTarget::Beside(Some(name)) = import.plan(&empty()).request.to else {
-            panic!("no name in {import:?}")
-        };
-        assert!(name.starts_with("kaleem_restored_2"), "{name}");
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! A helper panics with a message if it fails; assertions about the code under test are in the test
 //! itself.
 
+pub mod amqp_connection;
 pub mod archive;
 pub mod everything;
 pub mod faulty_s3;
@@ -21,4 +22,5 @@ pub mod seed;
 pub mod served;
 pub mod servers;
 pub mod site;
+pub mod systemd;
 pub mod tree;

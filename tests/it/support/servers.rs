@@ -28,9 +28,31 @@ pub struct Rabbitmq {
     pub password: String,
 }
 
-/// The shared RabbitMQ.
+/// The shared RabbitMQ, of the release in Debian stable.
 pub fn rabbitmq() -> Rabbitmq {
     rabbitmq_at(&variable("KALEEM_TEST_RABBITMQ_URL"))
+}
+
+/// The shared RabbitMQ of the newest release; `None` where it cannot run.
+pub fn rabbitmq_4() -> Option<Rabbitmq> {
+    can_run("rabbitmq-4").then(|| rabbitmq_at(&variable("KALEEM_TEST_RABBITMQ_4_URL")))
+}
+
+/// The directory that the booted systemd shares with the tests; `None` where none can be booted.
+pub fn systemd_share() -> Option<PathBuf> {
+    can_run("systemd").then(|| variable("KALEEM_TEST_SYSTEMD").into())
+}
+
+/// The shared brokers, one of each release.
+pub fn rabbitmqs() -> Vec<Rabbitmq> {
+    [rabbitmq()].into_iter().chain(rabbitmq_4()).collect()
+}
+
+/// Reports whether the servers of a group could be started. `dev/up` lists the groups that could
+/// not; `dev/test` reports them in its last lines, and fails in CI.
+fn can_run(group: &str) -> bool {
+    let without = env::var("KALEEM_TEST_WITHOUT").unwrap_or_default();
+    !without.split_whitespace().any(|name| name == group)
 }
 
 fn rabbitmq_at(url: &str) -> Rabbitmq {
@@ -53,17 +75,30 @@ pub struct RabbitmqServer {
 impl RabbitmqServer {
     /// Starts an empty broker with the script that starts the shared ones.
     pub fn start() -> Self {
+        Self::start_as("KALEEM_TEST_RABBITMQ_URL")
+    }
+
+    /// Starts an empty broker of the newest release; `None` where it cannot run.
+    pub fn start_4() -> Option<Self> {
+        can_run("rabbitmq-4").then(|| Self::start_as("KALEEM_TEST_RABBITMQ_4_URL"))
+    }
+
+    /// Starts an empty broker of each release.
+    pub fn each() -> Vec<Self> {
+        [Self::start()].into_iter().chain(Self::start_4()).collect()
+    }
+
+    /// Starts the broker whose address is in this variable.
+    fn start_as(variable: &str) -> Self {
         let state = tempfile::tempdir().expect("a temporary directory can be made");
-        let output = script("dev/up", &state)
-            .env_remove("KALEEM_TEST_RABBITMQ_URL")
-            .output()
-            .expect("dev/up can be run");
+        let output =
+            script("dev/up", &state).env_remove(variable).output().expect("dev/up can be run");
         assert!(output.status.success(), "dev/up: {}", String::from_utf8_lossy(&output.stderr));
         let written = fs::read_to_string(state.path().join("env"))
             .expect("dev/up says where its servers are");
         let url = written
             .lines()
-            .find_map(|line| line.strip_prefix("export KALEEM_TEST_RABBITMQ_URL="))
+            .find_map(|line| line.strip_prefix(&format!("export {variable}=")))
             .expect("dev/up says where RabbitMQ is");
         Self { server: rabbitmq_at(url), state }
     }

@@ -25,7 +25,7 @@ pub const PASSWORD: &str = "site-password";
 pub struct Site {
     directory: TempDir,
     config: String,
-    /// The shared repository, if it belongs to another site.
+    /// The repository, if it is not in the usual place.
     shared: Option<PathBuf>,
 }
 
@@ -46,8 +46,19 @@ impl Site {
         self.written()
     }
 
+    /// A site in a directory below another, with its repository in a place of this name.
+    pub fn within(parent: &Path, repository: &str) -> Self {
+        let directory = tempfile::tempdir_in(parent).expect("a temporary directory can be made");
+        let repository = directory.path().join(repository);
+        Self::in_directory(directory, Some(repository))
+    }
+
     fn on(shared: Option<PathBuf>) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        Self::in_directory(directory, shared)
+    }
+
+    fn in_directory(directory: TempDir, shared: Option<PathBuf>) -> Self {
         let site = Self { directory, config: String::new(), shared };
         site.secret("repository.pass", PASSWORD);
         let config = format!(
@@ -126,6 +137,10 @@ impl Site {
     pub fn initialised_and_backed_up(&self) {
         self.succeed(["init"]);
         self.succeed(["backup"]);
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// A path in the site's directory.

@@ -4,29 +4,17 @@ use std::fmt::Write as _;
 
 use super::secret::Environment;
 
-/// Parses `NAME=VALUE` lines as a POSIX shell sources them: comments, `export`, single and double
-/// quotes, backslashes. Expands nothing: a line that needs expansion is refused.
+/// Parses assignments as a POSIX shell sources them: several on a line, `export`, comments, single and double quotes, backslashes,
+/// and `~` for `home`. Expands nothing else: a line that needs expansion is refused, and so is a command.
 ///
 /// # Errors
 /// The number of the invalid line, and nothing of its content.
-pub fn parse_env_file(text: &str) -> Result<Environment, InvalidEnvFile> {
+pub fn parse_env_file(text: &str, home: Option<&str>) -> Result<Environment, InvalidEnvFile> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut variables = Vec::new();
     for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let fault = |why| InvalidEnvFile { line: number + 1, why };
-        let assignment = line.strip_prefix("export ").unwrap_or(line).trim_start();
-        let (name, value) =
-            assignment.split_once('=').ok_or_else(|| fault("it is not NAME=VALUE"))?;
-        let valid = !name.is_empty()
-            && !name.starts_with(|c: char| c.is_ascii_digit())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        if !valid {
-            return Err(fault("the name is not a valid variable name"));
-        }
-        variables.push((name.to_owned(), unquote(value).map_err(fault)?));
+        let assignments = assignments(line, home);
+        variables.extend(assignments.map_err(|why| InvalidEnvFile { line: number + 1, why })?);
     }
     Ok(variables.into_iter().collect())
 }
@@ -39,49 +27,98 @@ pub struct InvalidEnvFile {
     why: &'static str,
 }
 
-fn unquote(text: &str) -> Result<String, &'static str> {
+/// The assignments of a line.
+fn assignments(line: &str, home: Option<&str>) -> Result<Vec<(String, String)>, &'static str> {
+    let mut found = Vec::new();
+    let mut rest = line.trim();
+    let mut is_exported = false;
+    while !rest.is_empty() && !rest.starts_with('#') {
+        if let Some(next) = rest.strip_prefix(';') {
+            (rest, is_exported) = (next.trim_start(), false);
+            continue;
+        }
+        if let Some(next) =
+            rest.strip_prefix("export").filter(|next| next.starts_with(char::is_whitespace))
+        {
+            (rest, is_exported) = (next.trim_start(), true);
+            continue;
+        }
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        let is_name = !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit());
+        match after.strip_prefix('=') {
+            Some(_) if !is_name => return Err("the name is not a valid variable name"),
+            Some(value) => {
+                let (value, next) = unquote(value, home)?;
+                found.push((name.to_owned(), value));
+                rest = next.trim_start();
+            }
+            // `export NAME` changes no value.
+            None if is_name
+                && is_exported
+                && !after.starts_with(|c: char| !c.is_whitespace() && c != ';') =>
+            {
+                rest = after.trim_start();
+            }
+            None if !found.is_empty() => return Err("the value has a space; quote it"),
+            None => return Err("it is not NAME=VALUE"),
+        }
+    }
+    Ok(found)
+}
+
+/// The value at the beginning of `text`, and the text after it.
+fn unquote<'a>(text: &'a str, home: Option<&str>) -> Result<(String, &'a str), &'static str> {
     let mut value = String::new();
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
+    let mut rest = text;
+    if let Some(after) = text.strip_prefix('~') {
+        if !after.is_empty()
+            && !after.starts_with(|c: char| c == '/' || c == ':' || c == ';' || c.is_whitespace())
+        {
+            return Err("`~` with a user's name is not expanded; write the path");
+        }
+        value.push_str(
+            home.ok_or("`~` cannot be expanded, because HOME is not set; write the path")?,
+        );
+        rest = after;
+    }
+    let mut chars = rest.char_indices();
+    while let Some((at, c)) = chars.next() {
         match c {
             '\'' => loop {
                 match chars.next() {
-                    Some('\'') => break,
-                    Some(c) => value.push(c),
+                    Some((_, '\'')) => break,
+                    Some((_, c)) => value.push(c),
                     None => return Err("a quote is not closed"),
                 }
             },
             '"' => loop {
                 match chars.next() {
-                    Some('"') => break,
-                    Some('\\') => match chars.next() {
-                        Some(c @ ('"' | '\\' | '$' | '`')) => value.push(c),
-                        Some(c) => value.extend(['\\', c]),
+                    Some((_, '"')) => break,
+                    Some((_, '\\')) => match chars.next() {
+                        Some((_, c @ ('"' | '\\' | '$' | '`'))) => value.push(c),
+                        Some((_, c)) => value.extend(['\\', c]),
                         None => return Err("a quote is not closed"),
                     },
-                    Some('$' | '`') => {
+                    Some((_, '$' | '`')) => {
                         return Err("`$` and backquotes are not expanded; use single quotes");
                     }
-                    Some(c) => value.push(c),
+                    Some((_, c)) => value.push(c),
                     None => return Err("a quote is not closed"),
                 }
             },
-            '\\' => value.push(chars.next().ok_or("a backslash ends it")?),
+            '\\' => value.push(chars.next().ok_or("a backslash ends it")?.1),
             '$' | '`' => return Err("`$` and backquotes are not expanded; use single quotes"),
-            // `URI=mongodb://h/db?a=b&c=d`: a shell would cut it at `&`, which is never intended.
-            c if c.is_whitespace() => {
-                let rest: String = chars.collect();
-                let rest = rest.trim_start();
-                return if rest.is_empty() || rest.starts_with('#') {
-                    Ok(value)
-                } else {
-                    Err("the value has a space; quote it")
-                };
+            c if c.is_whitespace() => return Ok((value, &rest[at..])),
+            // `URI=mongodb://h/db?a=b&c=d`: a shell would cut it at `&`, which is never intended. A `;` ends the
+            // command if nothing follows it directly.
+            ';' if rest[at + 1..].is_empty() || rest[at + 1..].starts_with(char::is_whitespace) => {
+                return Ok((value, &rest[at..]));
             }
             c => value.push(c),
         }
     }
-    Ok(value)
+    Ok((value, ""))
 }
 
 /// The config that restic's and the handbook's variables describe, as TOML that refers to them.
@@ -193,12 +230,25 @@ fn sources(environment: &Environment) -> Result<String, String> {
         }
     }
     if environment.get("N8N_ENABLED").is_some_and(|enabled| !matches!(enabled, "" | "0")) {
+        if let Some(other) = environment.get("DB_TYPE").filter(|kind| *kind != "sqlite") {
+            return Err(format!(
+                "n8n uses `DB_TYPE={other}`, which this source does not read: unset N8N_ENABLED, back up that database with its own tool, such as \
+                 pg_dump or pgBackRest, and add n8n's directory with the encryption key to BACKUP_PATHS"
+            ));
+        }
         let folder = environment.get("N8N_USER_FOLDER");
         let folder = folder.ok_or(
             "N8N_ENABLED is set, but not N8N_USER_FOLDER: set it to the directory that contains n8n's `.n8n`",
         )?;
         config.push_str("[source.n8n]\ntype = \"n8n\"\n");
         line(&mut config, "directory", &format!("{}/.n8n", folder.trim_end_matches('/')));
+        for (variable, key) in
+            [("N8N_BINARY_DATA_STORAGE_PATH", "binary_data"), ("N8N_STORAGE_PATH", "storage")]
+        {
+            if let Some(path) = environment.get(variable) {
+                line(&mut config, key, path);
+            }
+        }
         if environment.get("N8N_ENCRYPTION_KEY").is_some() {
             config.push_str("encryption_key = { env = \"N8N_ENCRYPTION_KEY\" }\n");
         }
@@ -229,6 +279,7 @@ mod tests {
     fn the_handbooks_env_file_reads_as_a_shell_would_read_it() {
         let environment = parse_env_file(
             "# secrets\nMONGO_MODE=host\nexport MONGO_URI=\"mongodb://backup:p%40ss@127.0.0.1:27017/kaleem?authSource=admin&w=1\"\nN8N_ENABLED=0\nA='$x y' # why\n",
+            None,
         )
         .unwrap();
         assert_eq!(
@@ -236,10 +287,58 @@ mod tests {
             Some("mongodb://backup:p%40ss@127.0.0.1:27017/kaleem?authSource=admin&w=1")
         );
         assert_eq!(environment.get("A"), Some("$x y"));
-        for bad in ["X=$(id)", "X=\"$HOME\"", "X='a", "no assignment", "1X=a", "X=a b"] {
-            let error = parse_env_file(bad).unwrap_err().to_string();
+        for bad in [
+            "X=$(id)",
+            "X=\"$HOME\"",
+            "X='a",
+            "no assignment",
+            "1X=a",
+            "X=a b",
+            "X=~",
+            "X=~root/a",
+            "unset X",
+        ] {
+            let error = parse_env_file(bad, None).unwrap_err().to_string();
             assert!(error.starts_with("line 1"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn several_assignments_export_and_the_home_directory_are_read_as_a_shell_does() {
+        let text = "\u{feff}export A=1 B='2 3'\nexport A C=c\\ d; D=e # f\nexport E G2\nF=~/restic G=~ H=a~b I='~'\nJ=a;b\nK=; export L=x;\n";
+        let environment = parse_env_file(text, Some("/home/ops")).unwrap();
+        let expected = [
+            ("A", Some("1")),
+            ("B", Some("2 3")),
+            ("C", Some("c d")),
+            ("D", Some("e")),
+            ("E", None),
+            ("F", Some("/home/ops/restic")),
+            ("G", Some("/home/ops")),
+            ("H", Some("a~b")),
+            ("I", Some("~")),
+            ("J", Some("a;b")),
+            ("K", None),
+            ("L", Some("x")),
+        ];
+        for (name, value) in expected {
+            assert_eq!(environment.get(name), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_n8n_on_another_database_is_refused_with_what_to_use() {
+        let environment: Environment = [
+            ("RESTIC_REPO", "/r"),
+            ("RESTIC_PASSWORD_FILE", "/p"),
+            ("N8N_ENABLED", "1"),
+            ("N8N_USER_FOLDER", "/home/node"),
+            ("DB_TYPE", "postgresdb"),
+        ]
+        .into_iter()
+        .collect();
+        let refused = config_of_environment(&environment).unwrap_err();
+        assert!(refused.contains("pg_dump") && refused.contains("DB_TYPE"), "{refused}");
     }
 
     #[test]

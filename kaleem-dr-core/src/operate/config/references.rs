@@ -16,6 +16,8 @@ pub struct References {
     pub secrets: Vec<(String, SecretRef)>,
     /// Absolute paths among the values, except files of secrets.
     pub paths: Vec<PathBuf>,
+    /// Those of them that are a `scratch_directory` of a source.
+    pub scratch: Vec<PathBuf>,
 }
 
 impl References {
@@ -52,7 +54,12 @@ impl References {
                     self.walk(key, value);
                 }
             }
-            Value::String(text) if text.starts_with('/') => self.paths.push(text.into()),
+            Value::String(text) if text.starts_with('/') => {
+                if key.starts_with("source.") && key.ends_with(".scratch_directory") {
+                    self.scratch.push(text.into());
+                }
+                self.paths.push(text.into());
+            }
             _ => {}
         }
     }

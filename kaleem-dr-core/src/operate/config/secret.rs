@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
+    fmt, fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -24,7 +24,8 @@ use serde::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretRef {
-    /// A file that only its owner can read. One trailing line break is removed.
+    /// A file that only its owner can read. It is read as restic reads password files: a byte order mark and white space around the
+    /// secret are removed, and UTF-16 with a byte order mark is decoded.
     File(PathBuf),
     /// An environment variable of this name.
     Env(String),
@@ -142,7 +143,7 @@ impl Environment {
     /// owner can read.
     pub fn secret(&self, secret: &SecretRef) -> Result<SecretString, SecretError> {
         let text = match secret {
-            SecretRef::File(path) => read_private(path)?,
+            SecretRef::File(path) => trimmed(read_private(path)?),
             SecretRef::Env(name) => self
                 .get(name)
                 .map(str::to_owned)
@@ -153,16 +154,14 @@ impl Environment {
                     .ok_or_else(|| SecretError::NoCredentials(name.clone()))?;
                 // systemd restricts this directory to the service; its mode does not show that.
                 let path = Path::new(directory).join(name);
-                fs::read_to_string(&path)
-                    .map_err(|cause| SecretError::Unreadable { path, cause })?
+                let read = fs::read(&path).and_then(decoded);
+                trimmed(read.map_err(|cause| SecretError::Unreadable { path, cause })?)
             }
         };
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        let text = text.strip_suffix('\r').unwrap_or(text);
         if text.is_empty() {
             return Err(SecretError::Empty(secret.clone()));
         }
-        let text = SecretString::from(text.to_owned());
+        let text = SecretString::from(text);
         self.read.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
         Ok(text)
     }
@@ -182,7 +181,31 @@ pub(super) fn read_private(path: &Path) -> Result<String, SecretError> {
     if meta.is_file() && meta.mode() & 0o077 != 0 {
         return Err(SecretError::Exposed { path: path.to_path_buf(), mode: meta.mode() & 0o7777 });
     }
-    fs::read_to_string(path).map_err(unreadable)
+    fs::read(path).and_then(decoded).map_err(unreadable)
+}
+
+/// Decodes a text file as restic does: UTF-8, or UTF-16 with a byte order mark. The mark is removed.
+fn decoded(bytes: Vec<u8>) -> io::Result<String> {
+    let utf_16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let units = bytes.chunks(2).map(|pair| unit([pair[0], pair.get(1).copied().unwrap_or(0)]));
+        char::decode_utf16(units).collect::<Result<String, _>>().map_err(io::Error::other)
+    };
+    match bytes.as_slice() {
+        [0xff, 0xfe, text @ ..] => utf_16(text, u16::from_le_bytes),
+        [0xfe, 0xff, text @ ..] => utf_16(text, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, text @ ..] => String::from_utf8(text.to_vec()).map_err(not_utf_8),
+        _ => String::from_utf8(bytes).map_err(not_utf_8),
+    }
+}
+
+/// Without the bytes, which are a secret.
+fn not_utf_8(_: std::string::FromUtf8Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")
+}
+
+fn trimmed(text: String) -> String {
+    let trimmed = text.trim();
+    if trimmed.len() == text.len() { text } else { trimmed.to_owned() }
 }
 
 /// Why a secret could not be read.
@@ -224,6 +247,34 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_password_file_is_read_as_restic_reads_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pass");
+        let utf_16 = |mark: [u8; 2], bytes: fn(u16) -> [u8; 2]| {
+            let text = "p ä\u{1f511}s\r\n".encode_utf16().flat_map(bytes);
+            mark.into_iter().chain(text).collect::<Vec<u8>>()
+        };
+        for content in [
+            "p ä\u{1f511}s".as_bytes().to_vec(),
+            "p ä\u{1f511}s\r\n".as_bytes().to_vec(),
+            "\u{feff} p ä\u{1f511}s \t\n\n".as_bytes().to_vec(),
+            utf_16([0xff, 0xfe], u16::to_le_bytes),
+            utf_16([0xfe, 0xff], u16::to_be_bytes),
+        ] {
+            fs::write(&path, &content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            let read = Environment::default().secret(&SecretRef::File(path.clone())).unwrap();
+            assert_eq!(read.expose_secret(), "p ä\u{1f511}s", "{content:x?}");
+        }
+        fs::write(&path, b"canary \xff").unwrap();
+        let error = Environment::default().secret(&SecretRef::File(path.clone())).unwrap_err();
+        assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        fs::write(&path, " \n").unwrap();
+        let error = Environment::default().secret(&SecretRef::File(path)).unwrap_err();
+        assert!(matches!(error, SecretError::Empty(_)), "{error:?}");
+    }
 
     #[test]
     fn a_file_others_can_read_is_refused_with_the_command_that_mends_it() {

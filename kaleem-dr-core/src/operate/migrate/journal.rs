@@ -196,7 +196,7 @@ fn put_back(root: &Path, step: &Step, report: &mut UndoReport) -> Result<(), Mig
                 .extend(["systemctl daemon-reload".to_owned(), format!("systemctl start {timer}")]);
         }
         Step::InstallSchedules { .. } => {
-            let removed = schedule::remove(root, false)?;
+            let removed = schedule::remove(root, &schedule::Manager::System, false)?;
             report
                 .done
                 .extend(removed.removed.iter().map(|path| format!("removed {}", path.display())));

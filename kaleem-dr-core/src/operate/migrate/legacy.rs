@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     MigrateError, below, failed,
-    variables::{Variables, assignments, defaults},
+    variables::{HOME, Variables, assignments, defaults},
 };
 use crate::operate::{
     config::parse_env_file,
@@ -130,7 +130,7 @@ impl Legacy {
             }
         }
         if let Some(text) = &env_text {
-            match parse_env_file(text) {
+            match parse_env_file(text, Some(HOME)) {
                 Ok(environment) => old.variables.take(&environment, Path::new(ENV_FILE)),
                 Err(fault) => old.env_fault = Some(fault.to_string()),
             }

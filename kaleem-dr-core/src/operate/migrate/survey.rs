@@ -17,6 +17,8 @@ use super::{
     relation::relate,
 };
 
+use crate::ground::{Exit, diagnosis::Severity};
+
 /// Path of the new config.
 const CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
 
@@ -63,6 +65,13 @@ impl Survey {
         findings.extend(more);
         findings.sort_by_key(|finding| (Reverse(finding.diagnosis.severity), !finding.blocks));
         Ok(Self { config_path: below(&root, CONFIG), root, findings, relation, draft })
+    }
+
+    /// Exit status: an error among the findings fails, as in `doctor`.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        let is_error = |finding: &Finding| finding.diagnosis.severity >= Severity::Error;
+        if self.findings.iter().any(is_error) { Exit::Failed } else { Exit::Done }
     }
 
     /// The findings that must be resolved before anything is changed.

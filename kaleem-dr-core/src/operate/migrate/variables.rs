@@ -11,6 +11,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::operate::config::{parse_env_file, secret::Environment};
 
+/// The home directory of root, whose cron runs the old scripts.
+pub(super) const HOME: &str = "/root";
+
 /// The variables that we use.
 const KNOWN: [&str; 26] = [
     "RESTIC_REPOSITORY",
@@ -114,7 +117,7 @@ pub(super) fn defaults(script: &str) -> Vec<(String, String)> {
             )
         };
         if is_name(name)
-            && let Ok(parsed) = parse_env_file(&format!("{name}={value}"))
+            && let Ok(parsed) = parse_env_file(&format!("{name}={value}"), Some(HOME))
             && let Some(value) = parsed.get(name)
         {
             found.push((name.to_owned(), value.to_owned()));

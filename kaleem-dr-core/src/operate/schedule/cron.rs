@@ -54,7 +54,7 @@ fn command(plan: &Plan, job: &Job) -> String {
     let mut with_config =
         format!("{program} --config {}", shell(&plan.config.display().to_string()));
     if let Some(file) = &plan.environment_file {
-        let _ = write!(with_config, " --env-file {}", shell(&file.display().to_string()));
+        let _ = write!(with_config, " --env-file {}", shell(&file.path.display().to_string()));
     }
     let unit = format!("kaleem-dr-{}", job.name);
     let lock = match job.kind {

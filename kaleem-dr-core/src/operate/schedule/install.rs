@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    MARKER, Plan, PlannedFile, ScheduleError, WHEN_NOTE, When, cron,
+    MARKER, Manager, Plan, PlannedFile, ScheduleError, WHEN_NOTE, When, cron,
     plan::{DEFAULT_CACHE, DEFAULT_STATE, below},
     systemd,
 };
@@ -125,7 +125,9 @@ pub fn install(
 ) -> Result<InstallReport, ScheduleError> {
     let files = planned_files(plan, style)?;
     let links: Vec<PathBuf> = match style {
-        Style::Systemd => plan.jobs.iter().map(|job| link(&systemd::timer_name(job))).collect(),
+        Style::Systemd => {
+            plan.jobs.iter().map(|job| plan.manager.link(&systemd::timer_name(job))).collect()
+        }
         Style::Cron => Vec::new(),
     };
     for path in files.iter().map(|file| &file.path) {
@@ -136,7 +138,7 @@ pub fn install(
     }
     let keep: BTreeSet<&PathBuf> = files.iter().map(|file| &file.path).chain(&links).collect();
     let surplus: Vec<PathBuf> =
-        ours(root)?.into_iter().filter(|path| !keep.contains(path)).collect();
+        ours(root, &plan.manager)?.into_iter().filter(|path| !keep.contains(path)).collect();
     let mut report = InstallReport {
         style,
         dry_run,
@@ -176,15 +178,18 @@ pub fn install(
         report.written.push(path);
     }
     for path in links {
-        if link_timer(root, &path, dry_run)? {
+        if link_timer(root, &plan.manager, &path, dry_run)? {
             report.written.push(path);
         } else {
             report.unchanged.push(path);
         }
     }
     let timers = plan.jobs.iter().map(systemd::timer_name).collect::<Vec<_>>();
-    report.commands =
-        commands(&report.removed, if style == Style::Systemd { &timers } else { &[] });
+    report.commands = commands(
+        &plan.manager,
+        &report.removed,
+        if style == Style::Systemd { &timers } else { &[] },
+    );
     Ok(report)
 }
 
@@ -192,10 +197,14 @@ pub fn install(
 ///
 /// # Errors
 /// [`ScheduleError::File`] if a file cannot be removed.
-pub fn remove(root: &Path, dry_run: bool) -> Result<RemoveReport, ScheduleError> {
-    let removed = ours(root)?;
+pub fn remove(
+    root: &Path,
+    manager: &Manager,
+    dry_run: bool,
+) -> Result<RemoveReport, ScheduleError> {
+    let removed = ours(root, manager)?;
     take_away(root, &removed, dry_run)?;
-    let commands = commands(&removed, &[]);
+    let commands = commands(manager, &removed, &[]);
     Ok(RemoveReport { dry_run, removed, commands })
 }
 
@@ -203,9 +212,13 @@ pub fn remove(root: &Path, dry_run: bool) -> Result<RemoveReport, ScheduleError>
 ///
 /// # Errors
 /// [`ScheduleError::File`] if a file of kaleem-dr cannot be read.
-pub fn list(root: &Path, now: Timestamp) -> Result<Vec<Installed>, ScheduleError> {
+pub fn list(
+    root: &Path,
+    manager: &Manager,
+    now: Timestamp,
+) -> Result<Vec<Installed>, ScheduleError> {
     let mut installed = Vec::new();
-    for path in ours(root)? {
+    for path in ours(root, manager)? {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
         let place = below(root, &path);
         if path == Path::new(cron::FILE) {
@@ -218,12 +231,10 @@ pub fn list(root: &Path, now: Timestamp) -> Result<Vec<Installed>, ScheduleError
                 }
                 before = line;
             }
-        } else if let Some(unit) =
-            name.strip_suffix(".timer").filter(|_| path.parent() == Some(Path::new(systemd::UNITS)))
-        {
+        } else if let Some(unit) = name.strip_suffix(".timer").filter(|_| manager.is_unit(&path)) {
             let text = read(&place)?;
             let when = text.lines().find_map(|line| line.strip_prefix(WHEN_NOTE));
-            let enabled = below(root, &link(&name)).symlink_metadata().is_ok();
+            let enabled = below(root, &manager.link(&name)).symlink_metadata().is_ok();
             installed.push(entry(unit.to_owned(), Style::Systemd, &path, when, enabled, now));
         }
     }
@@ -275,37 +286,37 @@ async fn carry_out(commands: &[String]) -> Result<(), ScheduleError> {
 }
 
 /// Commands that make systemd aware of the changes. None of their words contains a space.
-fn commands(removed: &[PathBuf], timers: &[String]) -> Vec<String> {
+fn commands(manager: &Manager, removed: &[PathBuf], timers: &[String]) -> Vec<String> {
+    let systemctl = manager.systemctl();
     let stopped: Vec<&str> = removed
         .iter()
         .filter(|path| {
-            path.parent() == Some(Path::new(systemd::UNITS))
-                && path.extension().is_some_and(|ending| ending == "timer")
+            manager.is_unit(path) && path.extension().is_some_and(|ending| ending == "timer")
         })
         .filter_map(|path| path.file_name()?.to_str())
         .collect();
     let mut commands = Vec::new();
     if !stopped.is_empty() {
-        commands.push(format!("systemctl stop {}", stopped.join(" ")));
+        commands.push(format!("{systemctl}stop {}", stopped.join(" ")));
     }
     if !timers.is_empty() || !stopped.is_empty() {
-        commands.push("systemctl daemon-reload".to_owned());
+        commands.push(format!("{systemctl}daemon-reload"));
     }
     if !timers.is_empty() {
-        commands.push(format!("systemctl restart {}", timers.join(" ")));
+        commands.push(format!("{systemctl}restart {}", timers.join(" ")));
     }
     commands
 }
 
-/// The link of a timer, which starts it at boot.
-fn link(timer: &str) -> PathBuf {
-    Path::new(systemd::UNITS).join("timers.target.wants").join(timer)
-}
-
 /// Reports whether a link had to be created.
-fn link_timer(root: &Path, path: &Path, dry_run: bool) -> Result<bool, ScheduleError> {
+fn link_timer(
+    root: &Path,
+    manager: &Manager,
+    path: &Path,
+    dry_run: bool,
+) -> Result<bool, ScheduleError> {
     let (place, target) =
-        (below(root, path), Path::new(systemd::UNITS).join(path.file_name().unwrap_or_default()));
+        (below(root, path), manager.units().join(path.file_name().unwrap_or_default()));
     if fs::read_link(&place).is_ok_and(|there| there == target) {
         return Ok(false);
     }
@@ -338,22 +349,22 @@ fn make_own_directories(plan: &Plan) -> Result<(), ScheduleError> {
 
 /// All files of kaleem-dr below `root`: units, links to them, the cron file. Paths are without the
 /// root.
-fn ours(root: &Path) -> Result<Vec<PathBuf>, ScheduleError> {
+fn ours(root: &Path, manager: &Manager) -> Result<Vec<PathBuf>, ScheduleError> {
     let mut found = Vec::new();
-    let units = Path::new(systemd::UNITS);
+    let units = manager.units();
     for name in
-        names(&below(root, units))?.into_iter().filter(|name| name.starts_with(systemd::PREFIX))
+        names(&below(root, &units))?.into_iter().filter(|name| name.starts_with(systemd::PREFIX))
     {
         if !is_ours(&below(root, &units.join(&name)))? {
             continue;
         }
-        let linked = link(&name);
+        let linked = manager.link(&name);
         if below(root, &linked).symlink_metadata().is_ok() {
             found.push(linked);
         }
         found.push(units.join(name));
     }
-    if is_ours(&below(root, Path::new(cron::FILE)))? {
+    if !manager.is_user() && is_ours(&below(root, Path::new(cron::FILE)))? {
         found.push(cron::FILE.into());
     }
     Ok(found)
@@ -424,7 +435,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Schedu
 }
 
 /// Reports whether the system below `root` is the running one, and systemd runs it.
-pub(crate) fn systemd_runs(root: &Path) -> bool {
+pub fn systemd_runs(root: &Path) -> bool {
     root == Path::new("/") && Path::new("/run/systemd/system").is_dir()
 }
 
@@ -456,9 +467,9 @@ mod tests {
             "systemctl daemon-reload",
             "systemctl restart kaleem-dr-backup.timer",
         ];
-        assert_eq!(commands(&gone, &timers), expected);
+        assert_eq!(commands(&Manager::System, &gone, &timers), expected);
         assert!(
-            commands(&["/etc/cron.d/kaleem-dr".into()], &[]).is_empty(),
+            commands(&Manager::System, &["/etc/cron.d/kaleem-dr".into()], &[]).is_empty(),
             "cron notices changes itself"
         );
     }

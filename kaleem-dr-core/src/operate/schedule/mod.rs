@@ -8,18 +8,21 @@
 mod cron;
 mod error;
 mod install;
+mod manager;
 mod plan;
 mod settings;
 mod systemd;
 mod when;
 
-pub(crate) use self::install::{activate, systemd_runs};
+pub(crate) use self::install::activate;
+pub use self::install::systemd_runs;
 pub use self::{
     error::ScheduleError,
     install::{
         InstallReport, Installed, RemoveReport, Style, install, list, planned_files, remove,
     },
-    plan::{Credential, Job, JobKind, Plan, PlannedFile, Premises},
+    manager::Manager,
+    plan::{Credential, EnvironmentFile, Job, JobKind, Plan, PlannedFile, Premises},
     settings::ScheduleSettings,
     when::{InvalidWhen, When},
 };

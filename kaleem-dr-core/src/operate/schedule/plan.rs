@@ -13,7 +13,7 @@ use jiff::{
 };
 use serde::Serialize;
 
-use super::{ScheduleError, When};
+use super::{Manager, ScheduleError, When};
 use crate::{
     engine::repository::Location,
     operate::config::{
@@ -22,9 +22,8 @@ use crate::{
     },
 };
 
-/// Directories of credentials, below the root: systemd's and ours.
+/// systemd's directory of encrypted credentials, below the root.
 const ENCRYPTED_CREDENTIALS: &str = "/etc/credstore.encrypted";
-const PLAIN_CREDENTIALS: &str = "/etc/kaleem-dr/credentials";
 /// The directories that systemd creates for us.
 pub(super) const DEFAULT_STATE: &str = "/var/lib/kaleem-dr";
 pub(super) const DEFAULT_CACHE: &str = "/var/cache/kaleem-dr";
@@ -47,6 +46,8 @@ pub struct Premises<'a> {
     pub clock_is_utc: bool,
     /// Root for credentials: `/`, or the root of another system.
     pub root: PathBuf,
+    /// The systemd that runs the jobs.
+    pub manager: Manager,
 }
 
 impl<'a> Premises<'a> {
@@ -67,6 +68,7 @@ impl<'a> Premises<'a> {
             environment,
             clock_is_utc: TimeZone::system().to_offset(Timestamp::now()) == Offset::UTC,
             root: PathBuf::from("/"),
+            manager: Manager::System,
         }
     }
 }
@@ -117,6 +119,15 @@ pub struct Credential {
     pub for_notices: bool,
 }
 
+/// A file of variables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EnvironmentFile {
+    /// Absolute path of the file.
+    pub path: PathBuf,
+    /// Notifications of failures need one of its variables.
+    pub for_notices: bool,
+}
+
 /// A file to install, with its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -137,8 +148,10 @@ pub struct Plan {
     pub program: PathBuf,
     /// Absolute path of the config.
     pub config: PathBuf,
+    /// The systemd that runs the jobs.
+    pub manager: Manager,
     /// File of variables that the config refers to.
-    pub environment_file: Option<PathBuf>,
+    pub environment_file: Option<EnvironmentFile>,
     /// Credentials that the units have to load.
     pub credentials: Vec<Credential>,
     /// Directories that jobs write to, other than state and cache.
@@ -167,6 +180,7 @@ impl Plan {
         let (writes, mut warnings) = writes(premises);
         let credentials = credentials(premises, &mut warnings);
         let environment_file = environment_file(premises, &mut warnings);
+        warnings.extend(warnings_for_users(premises));
         let settings = premises.settings;
         let written = writes.iter().chain([&settings.state_directory, &settings.cache_directory]);
         let writes_for_others =
@@ -175,6 +189,7 @@ impl Plan {
             jobs,
             program: premises.program.clone(),
             config: premises.config.clone(),
+            manager: premises.manager.clone(),
             environment_file,
             credentials,
             writes,
@@ -292,6 +307,10 @@ fn writes(premises: &Premises<'_>) -> (Vec<PathBuf>, Vec<String>) {
         }
     }
     writes.extend(premises.settings.scratch_directory.clone());
+    writes.extend(premises.references.scratch.iter().cloned());
+    // The file is replaced, so its directory must be writable.
+    let textfile = premises.settings.monitoring.prometheus.textfile.as_ref();
+    writes.extend(textfile.and_then(|file| file.parent()).map(Path::to_path_buf));
     writes.extend(premises.settings.staged.iter().map(|staged| staged.directory.clone()));
     for path in writes.iter().filter(|path| !path.exists()) {
         warnings.push(format!(
@@ -312,8 +331,9 @@ fn credentials(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Vec<Crede
             continue;
         }
         let sealed = Path::new(ENCRYPTED_CREDENTIALS).join(name);
-        let encrypted = below(&premises.root, &sealed).exists();
-        let path = if encrypted { sealed } else { Path::new(PLAIN_CREDENTIALS).join(name) };
+        // A user's manager cannot decrypt what the machine's key encrypts.
+        let encrypted = !premises.manager.is_user() && below(&premises.root, &sealed).exists();
+        let path = if encrypted { sealed } else { premises.manager.credentials().join(name) };
         if !below(&premises.root, &path).exists() {
             warnings.push(format!(
                 "the credential {name} does not exist: jobs fail until {} exists",
@@ -327,30 +347,58 @@ fn credentials(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Vec<Crede
 
 /// The file of variables, if the config refers to any; adds warnings about variables that jobs
 /// would not see.
-fn environment_file(premises: &Premises<'_>, warnings: &mut Vec<String>) -> Option<PathBuf> {
+fn environment_file(
+    premises: &Premises<'_>,
+    warnings: &mut Vec<String>,
+) -> Option<EnvironmentFile> {
     for variable in premises.environment.names_with("KALEEM_DR__") {
         warnings
             .push(format!("{variable} overrides the config here; scheduled jobs do not see it"));
     }
-    let variables: Vec<&str> = premises
-        .references
-        .secrets
-        .iter()
-        .filter_map(
-            |(_, secret)| {
-                if let SecretRef::Env(name) = secret { Some(name.as_str()) } else { None }
-            },
-        )
-        .collect();
-    let first = variables.first()?;
-    let file = premises.settings.schedule.environment_file.clone();
-    if !file.exists() {
+    let (_, first) = variables(premises).next()?;
+    let path = premises.settings.schedule.environment_file.clone();
+    if !path.exists() {
         warnings.push(format!(
             "the config refers to the variable {first}, and {} does not exist: jobs fail until that file sets it",
-            file.display()
+            path.display()
         ));
     }
-    Some(file)
+    let for_notices = variables(premises).any(|(key, _)| key.starts_with("monitoring."));
+    Some(EnvironmentFile { path, for_notices })
+}
+
+/// The variables that the config refers to, each with its key.
+fn variables<'a>(premises: &'a Premises<'_>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    premises.references.secrets.iter().filter_map(|(key, secret)| match secret {
+        SecretRef::Env(name) => Some((key.as_str(), name.as_str())),
+        _ => None,
+    })
+}
+
+/// Warnings about the additional steps that jobs of a user need.
+fn warnings_for_users(premises: &Premises<'_>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !premises.manager.is_user() {
+        return warnings;
+    }
+    let user = premises.environment.get("USER").unwrap_or_default();
+    if user.is_empty() || !Path::new("/var/lib/systemd/linger").join(user).exists() {
+        warnings.push(
+            "a user's jobs run only while the user is logged in: `loginctl enable-linger` changes that".into(),
+        );
+    }
+    let settings = premises.settings;
+    for (key, path, usual) in [
+        ("state_directory", &settings.state_directory, DEFAULT_STATE),
+        ("cache_directory", &settings.cache_directory, DEFAULT_CACHE),
+    ] {
+        if path == Path::new(usual) {
+            warnings.push(format!(
+                "{usual} belongs to root: set `{key}` in the config to a directory of the user"
+            ));
+        }
+    }
+    warnings
 }
 
 /// Reports whether the config names a path in the directories that systemd would replace by private
@@ -377,149 +425,4 @@ pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::operate::{
-        config::Config,
-        schedule::{Style, planned_files},
-    };
-
-    const TWO: &str = "[repository.local]\nlocation = \"/srv/a 50%\"\npassword = { file = \"/p\" }\n[repository.r2]\n\
-        location = \"/srv/far\"\npassword = { credential = \"far\" }\n";
-
-    fn plan(text: &str, root: &Path) -> Result<Plan, ScheduleError> {
-        let environment = Environment::default();
-        let path = Path::new("/etc/kaleem-dr/kaleem-dr.toml");
-        let config = Config::parse(text, path, &[], &environment).unwrap();
-        Plan::of(&Premises {
-            program: "/usr/bin/kaleem-dr".into(),
-            config: path.into(),
-            settings: &config.settings,
-            references: References::of(text, path).unwrap(),
-            environment: &environment,
-            clock_is_utc: true,
-            root: root.into(),
-        })
-    }
-
-    fn jobs(text: &str) -> Vec<(String, String, String)> {
-        let plan = plan(text, Path::new("/")).unwrap();
-        plan.jobs
-            .iter()
-            .map(|job| (job.name.clone(), job.when.to_string(), job.args.join(" ")))
-            .collect()
-    }
-
-    fn content(plan: &Plan, style: Style, name: &str) -> String {
-        planned_files(plan, style)
-            .unwrap()
-            .into_iter()
-            .find(|file| file.path.ends_with(name))
-            .unwrap()
-            .content
-    }
-
-    #[test]
-    fn the_defaults_are_the_handbooks_times() {
-        let of = |name: &str, when: &str, args: &str| {
-            (name.to_owned(), when.to_owned(), args.to_owned())
-        };
-        let alone = [
-            of("backup", "daily 03:00", "backup"),
-            of("verify", "daily 04:30", "verify"),
-            of("check", "weekly sun 05:00", "check"),
-            of("drill", "monthly 1 03:20", "drill"),
-        ];
-        assert_eq!(jobs(TWO), alone, "nothing feeds r2, so there is nothing to drill");
-        let mut mirrored = alone.to_vec();
-        mirrored.insert(1, of("replicate", "daily 03:30", "replicate"));
-        mirrored.push(of("drill-r2", "monthly 1 04:20", "--repo r2 drill"));
-        assert_eq!(jobs(&format!("{TWO}mirror_of = \"local\"\n")), mirrored);
-        let copied = jobs(&format!(
-            "{TWO}[backup]\nalso = [\"r2\"]\n[schedule]\ncheck = \"off\"\ndrill_of = {{ r2 = \"weekly mon 01:00\" }}\n"
-        ));
-        let words: Vec<String> =
-            copied.iter().map(|(name, when, _)| format!("{name} {when}")).collect();
-        assert_eq!(
-            words,
-            [
-                "backup daily 03:00",
-                "verify daily 04:30",
-                "drill monthly 1 03:20",
-                "drill-r2 weekly mon 01:00"
-            ]
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_refused() {
-        for (more, words) in [
-            ("[schedule]\nreplicate = \"hourly\"\n", "mirror_of"),
-            ("[schedule]\ndrill_of = { local = \"hourly\" }\n", "drill_of.local"),
-            ("[schedule]\ndrill_of = { other = \"hourly\" }\n", "drill_of.other"),
-        ] {
-            let error = plan(&format!("{TWO}{more}"), Path::new("/")).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
-        }
-        let unclear = TWO.replace("repository.local", "repository.near");
-        assert!(plan(&unclear, Path::new("/")).unwrap_err().to_string().contains("`local`"));
-        let text = "[schedule]\nbackup = \"nightly\"\n";
-        let error = Config::parse(text, Path::new("t.toml"), &[], &Environment::default())
-            .unwrap_err()
-            .to_string();
-        assert!(error.starts_with("t.toml:2:") && error.contains("daily 03:00"), "{error}");
-    }
-
-    #[test]
-    fn paths_reach_systemd_and_cron_as_they_are() {
-        let plan = plan(TWO, Path::new("/")).unwrap();
-        let service = content(&plan, Style::Systemd, "kaleem-dr-backup.service");
-        assert!(service.lines().any(|line| line == "ReadWritePaths=\"-/srv/a 50%%\""), "{service}");
-        assert!(
-            service.contains("StateDirectory=kaleem-dr\nStateDirectoryMode=0700\n")
-                && service.contains("PrivateTmp=yes")
-        );
-        let mut odd = plan.clone();
-        odd.config = "/etc/it's 100%.toml".into();
-        let cron = content(&odd, Style::Cron, "kaleem-dr");
-        assert!(cron.contains(r"--config '/etc/it'\''s 100\%.toml' "), "{cron}");
-        odd.config = format!("/{}", "x".repeat(500)).into();
-        assert!(
-            planned_files(&odd, Style::Cron).unwrap_err().to_string().contains("too long for cron")
-        );
-    }
-
-    #[test]
-    fn a_credential_that_is_sealed_is_loaded_sealed() {
-        let root = tempfile::tempdir().unwrap();
-        let plain =
-            content(&plan(TWO, root.path()).unwrap(), Style::Systemd, "kaleem-dr-backup.service");
-        assert!(plain.contains("LoadCredential=far:/etc/kaleem-dr/credentials/far\n"), "{plain}");
-        fs::create_dir_all(root.path().join("etc/credstore.encrypted")).unwrap();
-        fs::write(root.path().join("etc/credstore.encrypted/far"), "sealed").unwrap();
-        let sealed =
-            content(&plan(TWO, root.path()).unwrap(), Style::Systemd, "kaleem-dr-backup.service");
-        assert!(
-            sealed.contains("LoadCredentialEncrypted=far:/etc/credstore.encrypted/far\n"),
-            "{sealed}"
-        );
-        let failed =
-            content(&plan(TWO, root.path()).unwrap(), Style::Systemd, "kaleem-dr-failed@.service");
-        assert!(
-            !failed.contains("LoadCredential"),
-            "a notice needs only what `monitoring` refers to: {failed}"
-        );
-    }
-
-    #[test]
-    fn each_job_waits_for_those_that_begin_before_it() {
-        let plan = plan(&format!("{TWO}mirror_of = \"local\"\n"), Path::new("/")).unwrap();
-        let replicate = content(&plan, Style::Systemd, "kaleem-dr-replicate.service");
-        assert!(replicate.contains("\nAfter=kaleem-dr-backup.service\n"), "{replicate}");
-        let check = content(&plan, Style::Systemd, "kaleem-dr-check.service");
-        assert!(
-            check.contains("\nAfter=kaleem-dr-backup.service kaleem-dr-replicate.service kaleem-dr-verify.service\n"),
-            "{check}"
-        );
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
 //! systemd: a service and a timer for each job, and a service that reports failed ones.
 //!
-//! Services run as root, because they read files of all owners, but each has only the rights that
+//! The machine's services run as root, because they read files of all owners, but each has only the rights that
 //! its job needs: the file system is read-only except for the places that the config names, and the
-//! only capability is to ignore file modes. A drill can also change the owners of files, in its
-//! scratch directory.
+//! only capability is to ignore file modes. A drill can also change the owners and capabilities of
+//! files, in its scratch directory. A user's services have the rights of the user; what confines
+//! them further are the restrictions that need no privilege.
 
 // Writing to a String cannot fail: hence each `let _ = writeln!`.
 use std::{
@@ -13,19 +14,20 @@ use std::{
 
 use super::{
     MARKER, MARKER_ADVICE, WHEN_NOTE,
-    plan::{Credential, DEFAULT_CACHE, DEFAULT_STATE, Job, JobKind, Plan, PlannedFile},
+    plan::{
+        Credential, DEFAULT_CACHE, DEFAULT_STATE, EnvironmentFile, Job, JobKind, Plan, PlannedFile,
+    },
 };
 
-/// Directory of this machine's units.
-pub(super) const UNITS: &str = "/etc/systemd/system";
+/// Prefix of our units.
 pub(super) const PREFIX: &str = "kaleem-dr-";
 /// Reports a failed unit; its instance is the unit's name.
 const FAILED: &str = "kaleem-dr-failed@.service";
 
 /// All units of a plan.
 pub(super) fn files(plan: &Plan) -> Vec<PlannedFile> {
-    let unit =
-        |name: &str, content: String| PlannedFile { path: Path::new(UNITS).join(name), content };
+    let units = plan.manager.units();
+    let unit = |name: &str, content: String| PlannedFile { path: units.join(name), content };
     let mut files = Vec::new();
     for (at, job) in plan.jobs.iter().enumerate() {
         files.push(unit(&service_name(job), service(plan, job, &plan.jobs[..at])));
@@ -66,7 +68,7 @@ fn service(plan: &Plan, job: &Job, before: &[Job]) -> String {
     // A slice of a change log waits for no other job.
     let before = if job.kind == JobKind::Oplog { &[] } else { before };
     let waits: Vec<String> = before.iter().map(service_name).collect();
-    let _ = writeln!(unit, "Wants=network-online.target\nAfter=network-online.target");
+    unit.push_str(network(plan));
     if !waits.is_empty() {
         let _ = writeln!(
             unit,
@@ -75,14 +77,18 @@ fn service(plan: &Plan, job: &Job, before: &[Job]) -> String {
         );
     }
     let _ = writeln!(unit, "OnFailure=kaleem-dr-failed@%n.service");
-    if !plan.writes.is_empty() {
+    if !plan.writes.is_empty() && !plan.manager.is_user() {
         let _ = writeln!(unit, "RequiresMountsFor={}", quoted_list(&plan.writes));
     }
     let _ = writeln!(
         unit,
         "\n[Service]\nType=oneshot\n# Every exit status but 0 is a failure: 3 (done in part) and 6 (stale) too."
     );
-    let _ = writeln!(unit, "{}", command(plan, &job.args, "--retry-lock 2h "));
+    let _ = writeln!(
+        unit,
+        "{}",
+        command(plan, &job.args, "--retry-lock 2h ", plan.environment_file.as_ref())
+    );
     let _ = writeln!(
         unit,
         "TimeoutStartSec={}\nTimeoutStopSec=5min\nKillMode=mixed",
@@ -98,12 +104,11 @@ fn service(plan: &Plan, job: &Job, before: &[Job]) -> String {
 /// The failed unit is the instance; `notify` evaluates it.
 fn failed_service(plan: &Plan) -> String {
     let mut unit = head("Disaster recovery: report that %i failed");
-    let _ = writeln!(
-        unit,
-        "Wants=network-online.target\nAfter=network-online.target\n\n[Service]\nType=oneshot"
-    );
+    let _ = writeln!(unit, "{}\n[Service]\nType=oneshot", network(plan));
     let args = ["notify".to_owned(), "--failed-unit".to_owned()];
-    let _ = writeln!(unit, "{} %i\nTimeoutStartSec=5min", command(plan, &args, ""));
+    // Only if it needs the file: a file that cannot be read may be why the job failed.
+    let environment = plan.environment_file.as_ref().filter(|file| file.for_notices);
+    let _ = writeln!(unit, "{} %i\nTimeoutStartSec=5min", command(plan, &args, "", environment));
     unit.push_str(&surroundings(
         plan,
         plan.credentials.iter().filter(|credential| credential.for_notices),
@@ -117,11 +122,30 @@ fn head(description: &str) -> String {
     format!("{MARKER}{MARKER_ADVICE}\n\n[Unit]\nDescription={description}\n")
 }
 
-fn command(plan: &Plan, args: &[String], options: &str) -> String {
-    let config = escaped(&plan.config.display().to_string());
+/// A user's manager has no targets of the machine.
+fn network(plan: &Plan) -> &'static str {
+    if plan.manager.is_user() {
+        ""
+    } else {
+        "Wants=network-online.target\nAfter=network-online.target\n"
+    }
+}
+
+/// The program reads the file of variables itself, as it does by hand: systemd's `EnvironmentFile=` ignores lines with `export`, and
+/// knows neither several assignments on a line nor `~`.
+fn command(
+    plan: &Plan,
+    args: &[String],
+    options: &str,
+    environment: Option<&EnvironmentFile>,
+) -> String {
+    let word = |path: &Path| word_of_command(&path.display().to_string());
+    let environment =
+        environment.map(|file| format!("--env-file {} ", word(&file.path))).unwrap_or_default();
     format!(
-        "ExecStart={} --config {config} {options}{}",
-        escaped(&plan.program.display().to_string()),
+        "ExecStart={} --config {} {environment}{options}{}",
+        word(&plan.program),
+        word(&plan.config),
         args.join(" ")
     )
 }
@@ -136,10 +160,8 @@ fn time_limit(kind: JobKind) -> &'static str {
 }
 
 fn surroundings<'a>(plan: &Plan, credentials: impl Iterator<Item = &'a Credential>) -> String {
-    let mut text = "UMask=0077\nEnvironment=HOME=/root TMPDIR=/var/tmp\n".to_owned();
-    if let Some(file) = &plan.environment_file {
-        let _ = writeln!(text, "EnvironmentFile=-{}", percent(&file.display().to_string()));
-    }
+    let home = if plan.manager.is_user() { "" } else { "HOME=/root " };
+    let mut text = format!("UMask=0077\nEnvironment={home}TMPDIR=/var/tmp\n");
     for credential in credentials {
         let key = if credential.encrypted { "LoadCredentialEncrypted" } else { "LoadCredential" };
         let _ = writeln!(
@@ -156,6 +178,9 @@ fn surroundings<'a>(plan: &Plan, credentials: impl Iterator<Item = &'a Credentia
 /// writable.
 fn writable_state(plan: &Plan) -> String {
     let mut text = String::new();
+    if plan.manager.is_user() {
+        return text;
+    }
     for (path, usual, key) in [
         (&plan.state_directory, DEFAULT_STATE, "StateDirectory"),
         (&plan.cache_directory, DEFAULT_CACHE, "CacheDirectory"),
@@ -171,15 +196,72 @@ fn writable_state(plan: &Plan) -> String {
 
 fn writable(plan: &Plan) -> String {
     let mut text = writable_state(plan);
-    for path in &plan.writes {
+    for path in plan.writes.iter().filter(|_| !plan.manager.is_user()) {
         // With `-`, systemd ignores a missing directory, and the program reports it.
-        let _ = writeln!(text, "ReadWritePaths={}", escaped(&format!("-{}", path.display())));
+        let _ = writeln!(text, "ReadWritePaths={}", quoted(&format!("-{}", path.display())));
     }
     text
 }
 
+/// Restrictions that any process may impose on itself.
+const UNPRIVILEGED: [&str; 10] = [
+    "NoNewPrivileges=yes",
+    "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "LockPersonality=yes",
+    "MemoryDenyWriteExecute=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallErrorNumber=EPERM",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+];
+/// Restrictions that only the machine's systemd can impose: they need a mount namespace or a capability.
+const PRIVILEGED: [&str; 13] = [
+    "ProtectSystem=strict",
+    "ProtectHome=read-only",
+    "PrivateDevices=yes",
+    "PrivateMounts=yes",
+    "ProtectProc=invisible",
+    "ProcSubset=pid",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "ProtectControlGroups=yes",
+    "KeyringMode=private",
+];
+
 /// Restrictions of a service. `None` is the service that only reports failures.
 fn confinement(plan: &Plan, kind: Option<JobKind>) -> String {
+    let is_drill = kind == Some(JobKind::Drill);
+    let is_user = plan.manager.is_user();
+    let mut text = String::new();
+    if !is_user {
+        let _ = writeln!(text, "CapabilityBoundingSet={}", capabilities(plan, kind).join(" "));
+    }
+    let privileged = PRIVILEGED.iter().filter(|_| !is_user);
+    for line in UNPRIVILEGED.iter().chain(privileged) {
+        let _ = writeln!(text, "{line}");
+    }
+    if is_drill {
+        text.push_str(
+            "# Restored files get their original owners and modes.\nSystemCallFilter=@chown\n",
+        );
+    }
+    let yes = |holds: bool| if holds { "yes" } else { "no" };
+    let _ = writeln!(text, "RestrictSUIDSGID={}", yes(!is_drill));
+    if !is_user {
+        let _ = writeln!(text, "PrivateTmp={}", yes(plan.private_tmp));
+        if !plan.private_tmp {
+            text.push_str("# The config names paths there.\nReadWritePaths=/tmp /var/tmp\n");
+        }
+    }
+    text
+}
+
+fn capabilities(plan: &Plan, kind: Option<JobKind>) -> Vec<&'static str> {
     let is_drill = kind == Some(JobKind::Drill);
     let mut capabilities = Vec::new();
     if kind.is_some() {
@@ -189,53 +271,14 @@ fn confinement(plan: &Plan, kind: Option<JobKind>) -> String {
         capabilities.push("CAP_DAC_OVERRIDE");
     }
     if is_drill {
-        capabilities.extend(["CAP_CHOWN", "CAP_FOWNER", "CAP_FSETID"]);
+        // The last one for programs with capabilities of their own, such as ping.
+        capabilities.extend(["CAP_CHOWN", "CAP_FOWNER", "CAP_FSETID", "CAP_SETFCAP"]);
     }
-    let yes = |holds: bool| if holds { "yes" } else { "no" };
-    let mut text = format!("CapabilityBoundingSet={}\n", capabilities.join(" "));
-    for line in [
-        "NoNewPrivileges=yes",
-        "ProtectSystem=strict",
-        "ProtectHome=read-only",
-        "PrivateDevices=yes",
-        "PrivateMounts=yes",
-        "ProtectProc=invisible",
-        "ProcSubset=pid",
-        "ProtectClock=yes",
-        "ProtectHostname=yes",
-        "ProtectKernelLogs=yes",
-        "ProtectKernelModules=yes",
-        "ProtectKernelTunables=yes",
-        "ProtectControlGroups=yes",
-        "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
-        "RestrictNamespaces=yes",
-        "RestrictRealtime=yes",
-        "LockPersonality=yes",
-        "MemoryDenyWriteExecute=yes",
-        "KeyringMode=private",
-        "SystemCallArchitectures=native",
-        "SystemCallErrorNumber=EPERM",
-        "SystemCallFilter=@system-service",
-        "SystemCallFilter=~@privileged @resources",
-    ] {
-        text.push_str(line);
-        text.push('\n');
-    }
-    if is_drill {
-        text.push_str(
-            "# Restored files get their original owners and modes.\nSystemCallFilter=@chown\n",
-        );
-    }
-    let _ =
-        writeln!(text, "RestrictSUIDSGID={}\nPrivateTmp={}", yes(!is_drill), yes(plan.private_tmp));
-    if !plan.private_tmp {
-        text.push_str("# The config names paths there.\nReadWritePaths=/tmp /var/tmp\n");
-    }
-    text
+    capabilities
 }
 
 fn quoted_list(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| escaped(&path.display().to_string())).collect::<Vec<_>>().join(" ")
+    paths.iter().map(|path| quoted(&path.display().to_string())).collect::<Vec<_>>().join(" ")
 }
 
 /// Escapes `%`, which begins a specifier in every setting.
@@ -243,9 +286,14 @@ fn percent(text: &str) -> String {
     text.replace('%', "%%")
 }
 
-/// Quotes a word of a command line or of a list of paths (systemd.service(5), systemd.syntax(7)).
-fn escaped(text: &str) -> String {
-    let text = percent(text).replace('$', "$$");
+/// Quotes a word of a command line: only there systemd expands `$` (systemd.service(5)).
+fn word_of_command(text: &str) -> String {
+    quoted(&text.replace('$', "$$"))
+}
+
+/// Quotes a word of a list of paths (systemd.syntax(7)).
+fn quoted(text: &str) -> String {
+    let text = percent(text);
     if text.chars().any(|c| c.is_whitespace() || matches!(c, '"' | '\'' | '\\' | ';')) {
         format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
     } else {

@@ -12,7 +12,7 @@ use crate::{
         config::References,
         doctor::{DoctorReport, Examination, Host, examine},
         runbook::Runbook,
-        schedule::{Plan, Premises},
+        schedule::{Manager, Plan, Premises},
     },
 };
 
@@ -115,7 +115,12 @@ impl Site {
     /// # Errors
     /// [`SiteError::Config`] for a site without a config file, because its jobs would not see its
     /// variables; if the schedules are invalid.
-    pub fn schedule_plan(&self, program: PathBuf, root: &Path) -> Result<Plan, SiteError> {
+    pub fn schedule_plan(
+        &self,
+        program: PathBuf,
+        root: &Path,
+        manager: Manager,
+    ) -> Result<Plan, SiteError> {
         if !self.path.is_file() {
             return Err(SiteError::Config(
                 "schedules need a config file because jobs do not see these variables; `kaleem-dr migrate` writes one".to_owned(),
@@ -127,6 +132,7 @@ impl Site {
             .map_err(|error| SiteError::Config(error.to_string()))?;
         let premises = Premises {
             root: root.to_path_buf(),
+            manager,
             ..Premises::new(
                 program,
                 absolute(&self.path).map_err(unread)?,

@@ -8,7 +8,7 @@ use crate::{
     operate::{
         job::RunReport,
         migrate::{Journal, Proven, SwitchReport, prove, switch},
-        schedule::{Style, activate, systemd_runs},
+        schedule::{Manager, Style, activate, systemd_runs},
     },
     recovery::verify::VerifyReport,
 };
@@ -67,7 +67,7 @@ impl Site {
                 SiteError::Unproven { config: journal.config.clone(), cause: Box::new(cause) }
             })?;
         let style = style_for(wanted.systemd, &wanted.root);
-        let plan = site.schedule_plan(wanted.program.clone(), &wanted.root)?;
+        let plan = site.schedule_plan(wanted.program.clone(), &wanted.root, Manager::System)?;
         let mut report = switch(&mut journal, proven, &plan, style)?;
         report.commands_run = activate(&wanted.root, &report.commands).await?;
         journal.finish()?;

@@ -252,7 +252,11 @@ impl Verification {
             .extend(report.compared.into_iter().map(|what| format!("restored and equal: {what}")));
         self.report.findings.extend(report.warnings.into_iter().map(Finding::warning));
         self.uncompared.extend(
-            report.uncompared.into_iter().map(|left| Incomplete { what: left.what, why: left.why }),
+            report
+                .uncompared
+                .into_iter()
+                .chain(report.not_restored)
+                .map(|left| Incomplete { what: left.what, why: left.why }),
         );
         for difference in report.differences {
             let message = format!(

@@ -5,7 +5,7 @@
 mod refusal;
 mod request;
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
 use bytes::Bytes;
 use kaleem_dr_core::{
@@ -13,14 +13,17 @@ use kaleem_dr_core::{
 };
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde::Deserialize;
+use serde_json::Value;
 
 use self::{
     refusal::User,
     request::{Failure, encode_segment},
 };
 use super::{
+    completion,
     config::{RabbitmqConfig, RabbitmqConfigError},
     definitions::Definitions,
+    target::Target,
 };
 use crate::http_api::HttpApi;
 
@@ -53,6 +56,8 @@ pub struct Overview {
     pub messages: u64,
     /// Ports of the management API that listen on every address of the server.
     pub open_ports: Vec<u16>,
+    /// The types of exchanges that can be declared.
+    pub exchange_types: BTreeSet<String>,
 }
 
 /// A listener in the overview.
@@ -61,14 +66,20 @@ struct Listener {
     protocol: String,
     ip_address: String,
     port: u16,
+    /// An object, or an empty list.
+    #[serde(default)]
+    socket_opts: Value,
 }
 
 impl Listener {
     /// The management API is called `http` or `https` there, on any port.
     fn is_open_management(&self) -> bool {
+        // Releases before 4.0 show `::` as the address of every web listener; the options contain the actual one.
+        let address = self.socket_opts.get("ip").and_then(Value::as_str);
+        let address = address.unwrap_or(&self.ip_address);
         self.protocol.starts_with("http")
             && !self.protocol.contains('/')
-            && self.ip_address.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
+            && address.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
     }
 }
 
@@ -123,6 +134,17 @@ impl ManagementClient {
             queue_totals: Totals,
             #[serde(default)]
             listeners: Vec<Listener>,
+            #[serde(default)]
+            exchange_types: Vec<ExchangeType>,
+        }
+        #[derive(Deserialize)]
+        struct ExchangeType {
+            name: String,
+            #[serde(default = "enabled")]
+            enabled: bool,
+        }
+        fn enabled() -> bool {
+            true
         }
         #[derive(Default, Deserialize)]
         struct Totals {
@@ -137,7 +159,68 @@ impl ManagementClient {
             .iter()
             .filter(|listener| listener.is_open_management())
             .map(|listener| listener.port);
-        Ok(Overview { server, messages: answer.queue_totals.messages, open_ports: open.collect() })
+        let types = answer.exchange_types.into_iter().filter(|kind| kind.enabled);
+        Ok(Overview {
+            server,
+            messages: answer.queue_totals.messages,
+            open_ports: open.collect(),
+            exchange_types: types.map(|kind| kind.name).collect(),
+        })
+    }
+
+    /// The server as the target of an import.
+    ///
+    /// # Errors
+    /// Those of every call.
+    pub async fn target(&self) -> Result<Target, SourceError> {
+        #[derive(Deserialize)]
+        struct Node {
+            #[serde(default)]
+            running: bool,
+            #[serde(default)]
+            applications: Vec<Named>,
+            #[serde(default)]
+            enabled_plugins: Vec<String>,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+            #[serde(default)]
+            state: String,
+        }
+        let overview = self.overview().await?;
+        let nodes: Vec<Node> = self
+            .get_json(
+                "api/nodes?columns=running,enabled_plugins,applications.name",
+                "list its plugins",
+            )
+            .await?;
+        // What a plugin depends on is running too, but it is not listed as enabled; and a node that
+        // has just started does not list everything that runs. A node that is down lists nothing.
+        let plugins = nodes
+            .into_iter()
+            .filter(|node| node.running && !node.applications.is_empty())
+            .map(|node| {
+                let running = node.applications.into_iter().map(|plugin| plugin.name);
+                running.chain(node.enabled_plugins).collect::<BTreeSet<_>>()
+            })
+            .reduce(|all, node| all.intersection(&node).cloned().collect());
+        // Releases before 3.12 do not have this list.
+        let deprecated: Vec<Named> = self
+            .get_if_known("api/deprecated-features", "list its deprecated features")
+            .await?
+            .unwrap_or_default();
+        let denied = deprecated
+            .iter()
+            .any(|feature| feature.name == "transient_nonexcl_queues" && feature.state == "denied");
+        Ok(Target {
+            address: self.server().to_owned(),
+            username: self.username.clone(),
+            server: overview.server,
+            exchange_types: overview.exchange_types,
+            plugins,
+            takes_transient_queues: !denied,
+        })
     }
 
     /// The server's time from the header of a reply; `None` if the reply has none.
@@ -162,15 +245,29 @@ impl ManagementClient {
         }
     }
 
-    /// All definitions of the cluster.
+    /// All definitions of the cluster, completed with what its release leaves out of the export.
     ///
     /// # Errors
     /// Those of every call.
     pub async fn definitions(&self) -> Result<Definitions, SourceError> {
         let action = "read definitions";
         let document = self.call(Method::GET, "api/definitions", None, action).await?;
-        Definitions::parse(&document)
-            .map_err(|error| self.api.failed(action, Failure::NotOurs(error.into())))
+        let not_ours = |error| self.api.failed(action, Failure::NotOurs(error));
+        let mut definitions =
+            Definitions::parse(&document).map_err(|error| not_ours(error.into()))?;
+        // The lists contain statistics too, unless only these columns are requested.
+        let exchanges = self.get_json(
+            "api/exchanges?columns=name,vhost,type,durable,auto_delete,internal,arguments",
+            "list exchanges",
+        );
+        let vhosts = self.get_json(
+            "api/vhosts?columns=name,description,tags,default_queue_type,protected_from_deletion,metadata",
+            "list virtual hosts",
+        );
+        let (exchanges, vhosts): (_, Vec<_>) = tokio::try_join!(exchanges, vhosts)?;
+        completion::complete(&mut definitions, exchanges, &vhosts)
+            .map_err(|error| not_ours(error.into()))?;
+        Ok(definitions)
     }
 
     /// Merges definitions into those of the server. An error may occur after some of them were
@@ -279,7 +376,15 @@ mod tests {
             protocol: protocol.into(),
             ip_address: address.into(),
             port: 15672,
+            socket_opts: Value::Array(Vec::new()),
         };
+        // As 3.10 shows a listener with `management.tcp.ip = 127.0.0.1`.
+        let mut bound = listener("http", "::");
+        bound.socket_opts =
+            serde_json::json!({"cowboy_opts": {}, "ip": "127.0.0.1", "port": 15672});
+        assert!(!bound.is_open_management());
+        bound.socket_opts = serde_json::json!({"ip": "0.0.0.0"});
+        assert!(bound.is_open_management());
         assert!(
             listener("http", "::").is_open_management()
                 && listener("https", "0.0.0.0").is_open_management()

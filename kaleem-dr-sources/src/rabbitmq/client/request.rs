@@ -33,6 +33,24 @@ impl ManagementClient {
             .map_err(|error| self.api.failed(action, Failure::NotOurs(error.into())))
     }
 
+    /// As [`ManagementClient::get_json`]; `None` if this release does not have the path.
+    pub(super) async fn get_if_known<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        action: &str,
+    ) -> Result<Option<T>, SourceError> {
+        let (status, body) = self.send(Method::GET, path, None, action).await?;
+        match status {
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(None),
+            status if status.is_success() => serde_json::from_slice(&body)
+                .map(Some)
+                .map_err(|error| self.api.failed(action, Failure::NotOurs(error.into()))),
+            status => {
+                Err(self.api.failed(action, Failure::Status { status, reason: reason(&body) }))
+            }
+        }
+    }
+
     pub(super) async fn call(
         &self,
         method: Method,

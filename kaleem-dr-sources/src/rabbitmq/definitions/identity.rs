@@ -4,7 +4,13 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::{InvalidDefinitions, kind::Kind};
+use super::{InvalidDefinitions, kind::Kind, normal::without_empty_objects};
+
+/// The beginning of the names of global parameters that a server sets for itself, such as the id of the cluster.
+const INTERNAL: &str = "internal";
+/// The components of parameters that a server sets for itself. 4.3 exports none of them.
+const INTERNAL_COMPONENTS: [&str; 2] =
+    ["exchange-delete-in-progress", "imported_definition_hash_value"];
 
 /// The fields that identify a definition among those of its kind, the virtual host first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +31,8 @@ impl Identity {
             .collect::<Result<Vec<_>, _>>()?;
         if kind == Kind::Bindings {
             // Two bindings may differ only in these.
-            fields.push(item.get("arguments").map(Value::to_string).unwrap_or_default());
+            let arguments = item.get("arguments").map(without_empty_objects);
+            fields.push(arguments.unwrap_or_else(|| Value::Array(Vec::new())).to_string());
         }
         Ok(Self { kind, fields })
     }
@@ -40,6 +47,26 @@ impl Identity {
     #[must_use]
     pub fn is_user(&self, name: &str) -> bool {
         self.kind == Kind::Users && self.fields[0] == name
+    }
+
+    /// Its name; empty for a permission or a binding, which have none.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self.kind {
+            Kind::Permissions | Kind::TopicPermissions | Kind::Bindings => "",
+            Kind::Users | Kind::Vhosts | Kind::GlobalParameters => &self.fields[0],
+            Kind::Policies | Kind::Exchanges | Kind::Queues => &self.fields[1],
+            Kind::Parameters => &self.fields[2],
+        }
+    }
+
+    /// Reports whether it is a parameter that the server sets for itself, and that another server must not take over.
+    pub(super) fn is_internal(&self) -> bool {
+        match self.kind {
+            Kind::GlobalParameters => self.fields[0].starts_with(INTERNAL),
+            Kind::Parameters => INTERNAL_COMPONENTS.contains(&self.fields[1].as_str()),
+            _ => false,
+        }
     }
 
     /// The virtual host that contains it, or that it is.

@@ -100,10 +100,10 @@ impl Kind {
         matches!(self, Self::Exchanges | Self::Queues | Self::Bindings)
     }
 
-    /// Reports whether a field may contain a password hash, or a URI with a password.
+    /// Reports whether a field may contain a password, its hash, or a URI with a password.
     pub(super) fn is_secret(self, field: &str) -> bool {
         match self {
-            Self::Users => field == "password_hash",
+            Self::Users => matches!(field, "password" | "password_hash"),
             Self::Parameters | Self::GlobalParameters => field == "value",
             _ => false,
         }

@@ -7,6 +7,9 @@
 
 mod identity;
 mod kind;
+mod normal;
+mod password;
+mod references;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -18,6 +21,7 @@ use serde_json::{Map, Value};
 pub use self::{
     identity::Identity,
     kind::Kind,
+    references::Dangling,
     standing::{FieldDifference, Standing},
 };
 
@@ -35,8 +39,8 @@ const VOLATILE: [&str; 6] = [
 /// The format name in the document of a single virtual host.
 const ONE_VHOST: &str = "single_virtual_host";
 
-/// The identity of the cluster itself, which another cluster must not take over.
-const CLUSTER_ID: &str = "internal_cluster_id";
+/// Some editors, and PowerShell's redirections, write it at the beginning of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The definitions of a cluster. Equal topologies are equal values with equal bytes.
 #[derive(Clone, Default, PartialEq)]
@@ -56,12 +60,13 @@ impl fmt::Debug for Definitions {
 
 impl Definitions {
     /// Parses the definitions of a cluster, in any order; those of a single virtual host become
-    /// those of a cluster that has only this one.
+    /// those of a cluster that has only this one. A byte order mark is ignored.
     ///
     /// # Errors
     /// If this is not such a document: not JSON, without virtual hosts, from an unnamed virtual
     /// host, or with a definition that lacks its name or occurs twice.
     pub fn parse(document: &[u8]) -> Result<Self, InvalidDefinitions> {
+        let document = document.strip_prefix(BYTE_ORDER_MARK).unwrap_or(document);
         let mut document: Map<String, Value> = serde_json::from_slice(document)?;
         if document.get("rabbitmq_definition_format").is_some_and(|format| format == ONE_VHOST) {
             document = of_cluster(document)?;
@@ -111,7 +116,7 @@ impl Definitions {
             tags.sort_by_cached_key(Value::to_string);
         }
         let identity = Identity::of(kind, &item)?;
-        if kind == Kind::GlobalParameters && identity.fields[0] == CLUSTER_ID {
+        if identity.is_internal() {
             return Ok(());
         }
         match self.items.insert(identity.clone(), item) {
@@ -247,7 +252,31 @@ impl Definitions {
         wanted.chain(extra)
     }
 
-    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Identity, &Map<String, Value>)> {
+    /// Adds a definition that the server's export left out. Does nothing if there is one with its identity.
+    pub(crate) fn complete(
+        &mut self,
+        kind: Kind,
+        item: Map<String, Value>,
+    ) -> Result<(), InvalidDefinitions> {
+        if let Value::Object(item) = canonical(item.into()) {
+            let identity = Identity::of(kind, &item)?;
+            self.items.entry(identity).or_insert(item);
+        }
+        Ok(())
+    }
+
+    /// The fields of each definition of a kind, to be changed. Identifying fields must stay.
+    pub(crate) fn of_kind_mut(
+        &mut self,
+        kind: Kind,
+    ) -> impl Iterator<Item = (&Identity, &mut Map<String, Value>)> {
+        self.items.iter_mut().filter(move |(identity, _)| identity.kind == kind)
+    }
+
+    pub(crate) fn of_kind(
+        &self,
+        kind: Kind,
+    ) -> impl Iterator<Item = (&Identity, &Map<String, Value>)> {
         self.items.iter().filter(move |(identity, _)| identity.kind == kind)
     }
 }
@@ -305,8 +334,11 @@ fn of_cluster(mut document: Map<String, Value>) -> Result<Map<String, Value>, In
             .into_iter()
             .filter_map(|key| Some((key.to_owned(), document.remove(key)?))),
     );
-    document.remove("description");
-    document.remove("default_queue_type");
+    vhost.extend(
+        ["description", "tags", "default_queue_type"]
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), document.remove(key)?))),
+    );
     document.insert("rabbitmq_definition_format".into(), "cluster".into());
     document.insert(Kind::Vhosts.key().into(), vec![Value::Object(vhost)].into());
     Ok(document)

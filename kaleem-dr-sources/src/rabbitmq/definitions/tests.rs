@@ -142,3 +142,57 @@ fn invalid_documents_of_definitions_are_distinguished() {
     );
     assert_eq!(error(r#"{"vhosts": [], "queues": [{"vhost": "/"}]}"#), "a queue lacks its `name`");
 }
+
+#[test]
+fn a_field_that_is_left_out_has_its_default_and_what_a_server_adds_is_no_difference() {
+    let queue = |item: Value| parse(&json!({"vhosts": [], "queues": [item]}));
+    let equal = |wanted: &Definitions, found: &Definitions| {
+        wanted.against(found).all(|(_, standing)| standing == Standing::Equal)
+    };
+    let by_hand = queue(json!({"name": "q", "vhost": "v", "arguments": []}));
+    let quorum = queue(
+        json!({"name": "q", "vhost": "v", "durable": true, "auto_delete": false, "type": "quorum", "arguments": {"x-queue-type": "quorum"}}),
+    );
+    assert!(equal(&by_hand, &quorum));
+    let classic = queue(json!({"name": "q", "vhost": "v", "type": "classic", "arguments": {}}));
+    assert!(!equal(&classic, &quorum));
+    assert!(equal(&classic, &by_hand));
+
+    let exchange = |item: Value| parse(&json!({"vhosts": [], "exchanges": [item]}));
+    let older = exchange(json!({"name": "e", "vhost": "v", "internal": false, "arguments": {}}));
+    let newer = exchange(json!({"name": "e", "vhost": "v"}));
+    let inner = exchange(json!({"name": "e", "vhost": "v", "internal": true}));
+    assert!(equal(&older, &newer) && equal(&newer, &older));
+    assert!(!equal(&newer, &inner) && !equal(&inner, &newer));
+}
+
+#[test]
+fn a_byte_order_mark_and_empty_lists_for_objects_are_accepted() {
+    let document = json!({
+        "vhosts": [{"name": "/", "limits": []}],
+        "bindings": [{"source": "e", "vhost": "/", "destination": "q", "destination_type": "queue", "routing_key": "k", "arguments": []}],
+    });
+    let marked = [b"\xef\xbb\xbf", document.to_string().as_bytes()].concat();
+    let by_hand = Definitions::parse(&marked).unwrap();
+    let mut exported = document;
+    exported["bindings"][0]["arguments"] = json!({});
+    let exported = parse(&exported);
+    assert!(by_hand.against(&exported).all(|(_, standing)| standing == Standing::Equal));
+}
+
+#[test]
+fn the_password_of_a_hand_written_file_is_compared_with_the_hash_and_never_shown() {
+    let user = |item: Value| parse(&json!({"vhosts": [], "users": [item]}));
+    let live = user(json!({
+        "name": "u", "tags": [], "hashing_algorithm": "rabbit_password_hashing_sha256",
+        "password_hash": "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR",
+    }));
+    let standing = |password: &str| {
+        let wanted = user(json!({"name": "u", "password": password, "tags": ""}));
+        wanted.against(&live).next().unwrap().1
+    };
+    assert_eq!(standing("test12"), Standing::Equal);
+    let other = standing("canary");
+    assert!(matches!(&other, Standing::Different(fields) if fields[0].field == "password"));
+    assert!(!format!("{other:?}").contains("canary"), "{other:?}");
+}
