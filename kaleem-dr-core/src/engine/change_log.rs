@@ -145,7 +145,7 @@ impl LogSpan {
         tags
     }
 
-    /// The span that the tags of a snapshot tell; `None` without one. Reasons and anchor are only in the manifest.
+    /// The span in the tags of a snapshot; `None` without one. Reasons and anchor are only in the manifest.
     pub(crate) fn of_tags(tags: &[&str]) -> Option<Self> {
         let tagged = |prefix| tags.iter().filter_map(move |tag| tag.strip_prefix(prefix));
         let (after, to) = tagged(SPAN_PREFIX).next()?.split_once('-')?;

@@ -25,7 +25,7 @@ const FUTURE_TOLERANCE: SignedDuration = SignedDuration::from_hours(1);
 pub const PINNED_TAG: &str = "pinned";
 /// Tag on a snapshot that contains one of our records (an alarm) and no data of a source. See [`super::record`].
 pub(super) const RECORD_TAG: &str = "kaleem-dr-record";
-/// Tag on a snapshot that contains a slice of a change log. It extends recovery points and is none by itself, so it does not
+/// Tag on a snapshot that contains a slice of a change log. It extends recovery points but is not one, so it does not
 /// have our tag, and retention keeps it as long as a point needs it. See [`crate::engine::change_log`].
 const SLICE_TAG: &str = "kaleem-dr-slice";
 const RUN_PREFIX: &str = "run:";
@@ -146,7 +146,7 @@ impl Snapshot {
         self.file.tags.contains(RECORD_TAG)
     }
 
-    /// The source whose change log this is a slice of; `None` if it is no slice.
+    /// The source whose change log this is a slice of; `None` for other snapshots.
     #[must_use]
     pub fn sliced(&self) -> Option<SourceName> {
         self.file.tags.contains(SLICE_TAG).then(|| self.tagged(SLICE_PREFIX)).flatten()
@@ -206,7 +206,7 @@ impl Snapshot {
     }
 }
 
-/// What a snapshot of ours contains.
+/// The kinds of snapshots that we make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     /// All data of a source: a recovery point.

@@ -95,7 +95,7 @@ impl Settings {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OplogSettings {
-    /// Sources whose change log is saved, besides their backups.
+    /// Sources whose change log is saved between their backups.
     pub sources: Vec<SourceName>,
     /// Time between two slices, in minutes; at most this much is lost.
     pub every_minutes: u32,

@@ -170,8 +170,8 @@ async fn open(
     PointReader::open(repository.read(snapshot).await?, progress.clone(), cancel.clone()).await
 }
 
-/// Where the next slice begins: after the newest slice; for the first one, where the newest point begins to need the log, or else
-/// now.
+/// The start of the next slice: the end of the newest slice; for the first one, the position from which the newest point needs the
+/// log, or else the end of the log.
 async fn start(
     job: &SliceJob,
     log: &dyn ChangeLog,

@@ -171,7 +171,7 @@ impl<'a> StatusRules<'a> {
     }
 }
 
-/// The facts about a repository that only its snapshots tell.
+/// The facts about a repository that are known only from its snapshots.
 struct Known {
     /// Ids of the snapshots that can be restored.
     restorable: BTreeSet<SnapshotId>,

@@ -16,9 +16,9 @@ pub(crate) const RESTORE: [&str; 7] = [
     "createIndex",
     "dropCollection",
 ];
-/// What a replay of the oplog needs in addition.
+/// The additional actions of a replay of the oplog.
 pub(crate) const REPLAY: [&str; 3] = ["update", "remove", "collMod"];
-/// What a drill needs in addition.
+/// The additional actions of a drill.
 pub(crate) const DRILL: [&str; 2] = ["remove", "dropDatabase"];
 
 /// Refuses a restore for which the login lacks permissions on a target database. Servers without logins, and those that do not

@@ -45,7 +45,7 @@ struct Tail {
     last: (Timestamp, usize),
 }
 
-/// What becomes of an entry.
+/// The use of an entry in a replay.
 enum Use {
     Take(Operation),
     Skip,
