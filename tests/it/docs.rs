@@ -123,6 +123,8 @@ async fn every_command_of_the_operator_guide_works_as_written() {
         ("/var/tmp/look", text(site.path("look"))),
         ("/etc/apt", format!("{}/etc/nginx", text(site.path("tree")))),
         ("/root/second.pass", text(site.secret("second.pass", "another-password"))),
+        // A moment that the slice of this test reaches.
+        ("2026-11-28T14:03:00Z", "latest".to_owned()),
         // The guide begins by creating a repository; the test needs one with a history.
         ("kaleem-dr init", "kaleem-dr stats".to_owned()),
     ];
@@ -154,6 +156,9 @@ async fn every_command_of_the_runbooks_works_as_written() {
         ("/etc/nginx", format!("{}/etc/nginx", text(site.path("tree")))),
         ("/etc/restic.pass.new", text(site.secret("new.pass", "a-new-password"))),
         ("/etc/restic.pass", text(site.path("repository.pass"))),
+        // Moments that the slice of this test reaches.
+        ("2026-11-28T14:03:00Z", "latest".to_owned()),
+        ("1764338580.3", "latest".to_owned()),
     ];
     run_all(site, "docs/runbooks.md", &places);
 }

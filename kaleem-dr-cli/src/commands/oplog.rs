@@ -27,12 +27,12 @@ pub const EXAMPLES: &str = "Examples:
 /// Arguments of `oplog`.
 #[derive(Debug, Args)]
 pub struct Oplog {
-    /// Sources whose change log is saved [default: oplog.sources of the config]
+    /// Sources whose change log is saved [default: `oplog.sources` of the config]
     pub sources: Vec<SourceName>,
     /// Save one slice of each source, and exit
     #[arg(long)]
     pub once: bool,
-    /// Minutes between two slices [default: oplog.every_minutes of the config]
+    /// Minutes between two slices [default: `oplog.every_minutes` of the config]
     #[arg(long, value_name = "MINUTES", conflicts_with = "once", value_parser = clap::value_parser!(u32).range(1..=1440))]
     pub every: Option<u32>,
 }
@@ -54,7 +54,7 @@ pub async fn oplog(context: &Context, args: &Oplog) -> Outcome {
 /// Prints a round. A failure is printed and does not end the service.
 fn tell(done: &Result<OplogRound, SiteError>, json: bool) {
     let printed = match done {
-        Ok(round) => print(round, json).map_err(Failure::from),
+        Ok(round) => print(round, json),
         Err(error) => {
             output::failure(&Failure::from(error), json);
             Ok(())

@@ -143,28 +143,27 @@ pub fn restorable_spans(snapshots: &[Snapshot], hosts: &HostScope) -> Vec<Restor
         chains.sort_by_key(|chain| chain.from);
         let mut merged: Vec<(RestorableSpan, Vec<LogChain<'_>>)> = Vec::new();
         for chain in chains {
-            match merged.last_mut().filter(|(span, _)| chain.from <= span.to) {
-                Some((span, within)) => {
-                    if chain.to >= span.to {
-                        (span.to, span.broken_at) = (chain.to, chain.broken_at);
-                    }
-                    span.bases += 1;
-                    within.push(chain);
+            if let Some((span, within)) =
+                merged.last_mut().filter(|(span, _)| chain.from <= span.to)
+            {
+                if chain.to >= span.to {
+                    (span.to, span.broken_at) = (chain.to, chain.broken_at);
                 }
-                None => {
-                    let span = RestorableSpan {
-                        host: host.clone(),
-                        source: source.clone(),
-                        from: chain.from,
-                        to: chain.to,
-                        from_time: chain.from.time(),
-                        to_time: chain.to.time(),
-                        bases: 1,
-                        slices: 0,
-                        broken_at: chain.broken_at,
-                    };
-                    merged.push((span, vec![chain]));
-                }
+                span.bases += 1;
+                within.push(chain);
+            } else {
+                let span = RestorableSpan {
+                    host: host.clone(),
+                    source: source.clone(),
+                    from: chain.from,
+                    to: chain.to,
+                    from_time: chain.from.time(),
+                    to_time: chain.to.time(),
+                    bases: 1,
+                    slices: 0,
+                    broken_at: chain.broken_at,
+                };
+                merged.push((span, vec![chain]));
             }
         }
         spans.extend(merged.into_iter().map(|(mut span, chains)| {

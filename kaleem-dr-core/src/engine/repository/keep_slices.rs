@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::{
     keep_span::KeepSpan,
-    retention::{ForgetGroup, ForgetReason},
     snapshot::{Snapshot, SnapshotId},
 };
 use crate::{engine::change_log::LogPosition, ground::SourceName};
@@ -18,48 +17,42 @@ impl Slices {
         self.0.entry((slice.host().to_owned(), source)).or_default().push(slice);
     }
 
-    /// One group for each host and source. `decided` are the groups of recovery points.
+    /// Decides over the slices of each host and source, newest first. `needed_from` gives the position from which the oldest kept
+    /// recovery point of a host and source needs the log.
     pub(super) fn decide(
         self,
-        decided: &[ForgetGroup],
+        needed_from: impl Fn(&str, &SourceName) -> Option<LogPosition>,
         within: Option<KeepSpan>,
         protected: &BTreeMap<SnapshotId, String>,
-    ) -> Vec<ForgetGroup> {
-        let group = |((host, source), mut slices): ((String, SourceName), Vec<Snapshot>)| {
-            let kept = decided
-                .iter()
-                .filter(|group| group.host == host && group.of == source.as_str())
-                .flat_map(|group| &group.keep);
-            let oldest_needed = kept.filter_map(|kept| Some(kept.snapshot.log_span()?.after)).min();
+    ) -> Vec<DecidedSlices> {
+        let decide = |((host, source), mut slices): ((String, SourceName), Vec<Snapshot>)| {
+            let oldest = needed_from(&host, &source);
             slices.sort_by_key(|slice| std::cmp::Reverse(slice.time().timestamp()));
             let limit = within.zip(slices.first()).and_then(|(within, newest)| {
                 newest.time().checked_sub(within.span()).ok().map(|limit| limit.timestamp())
             });
-            let mut group = ForgetGroup {
-                host,
-                of: format!("{source} (slices of its change log)"),
-                keep: Vec::new(),
-                remove: Vec::new(),
-            };
-            for slice in slices {
+            let reasons = |slice: &Snapshot| {
                 let mut reasons: Vec<String> =
                     protected.get(&slice.id()).cloned().into_iter().collect();
                 if slice.is_protected() {
                     reasons.push("protected against deletion".to_owned());
                 }
                 let is_young = limit.is_none_or(|limit| slice.time().timestamp() >= limit);
+                reasons.extend(needed(slice, oldest).filter(|_| is_young).map(str::to_owned));
                 reasons
-                    .extend(needed(&slice, oldest_needed).filter(|_| is_young).map(str::to_owned));
-                if reasons.is_empty() {
-                    group.remove.push(slice);
-                } else {
-                    group.keep.push(ForgetReason { snapshot: slice, reasons });
-                }
-            }
-            group
+            };
+            let slices = slices.into_iter().map(|slice| (reasons(&slice), slice)).collect();
+            DecidedSlices { host, source, slices }
         };
-        self.0.into_iter().map(group).collect()
+        self.0.into_iter().map(decide).collect()
     }
+}
+
+/// The slices of a host and source, each with the reasons for keeping it; without one, it is removed.
+pub(super) struct DecidedSlices {
+    pub(super) host: String,
+    pub(super) source: SourceName,
+    pub(super) slices: Vec<(Vec<String>, Snapshot)>,
 }
 
 /// The reason why a slice is needed, if it is. `oldest` is where the oldest kept recovery point begins to need the log.

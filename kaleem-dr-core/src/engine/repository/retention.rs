@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     RepositoryError,
-    keep_slices::Slices,
+    keep_slices::{DecidedSlices, Slices},
     keep_span::KeepSpan,
     snapshot::{Snapshot, SnapshotId},
 };
-use crate::ground::host::HostScope;
+use crate::ground::{SourceName, host::HostScope};
 
 /// The number of snapshots to keep, per host and source. A snapshot is kept if any rule keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -99,6 +99,20 @@ pub struct ForgetGroup {
     pub keep: Vec<ForgetReason>,
     /// The snapshots that no rule keeps.
     pub remove: Vec<Snapshot>,
+}
+
+impl ForgetGroup {
+    fn of_slices(decided: DecidedSlices) -> Self {
+        let DecidedSlices { host, source, slices } = decided;
+        let of = format!("{source} (slices of its change log)");
+        let (kept, removed): (Vec<_>, Vec<_>) =
+            slices.into_iter().partition(|(reasons, _)| !reasons.is_empty());
+        let keep = kept
+            .into_iter()
+            .map(|(reasons, snapshot)| ForgetReason { snapshot, reasons })
+            .collect();
+        Self { host, of, keep, remove: removed.into_iter().map(|(_, slice)| slice).collect() }
+    }
 }
 
 /// The reasons for keeping a snapshot.
@@ -254,8 +268,16 @@ impl Retention {
             .into_iter()
             .map(|((host, _, of), snapshots)| self.decide(host, of, snapshots, scope, now))
             .collect::<Result<Vec<_>, _>>()?;
-        let of_slices = slices.decide(&groups, self.keep_slices_within, &scope.protected);
-        groups.extend(of_slices);
+        let needed_from = |host: &str, source: &SourceName| {
+            groups
+                .iter()
+                .filter(|group| group.host == host && group.of == source.as_str())
+                .flat_map(|group| &group.keep)
+                .filter_map(|kept| Some(kept.snapshot.log_span()?.after))
+                .min()
+        };
+        let decided = slices.decide(needed_from, self.keep_slices_within, &scope.protected);
+        groups.extend(decided.into_iter().map(ForgetGroup::of_slices));
         Ok(ForgetReport { groups, foreign, of_other_hosts, dry_run: true })
     }
 

@@ -435,6 +435,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Schedu
 }
 
 /// Reports whether the system below `root` is the running one, and systemd runs it.
+#[must_use]
 pub fn systemd_runs(root: &Path) -> bool {
     root == Path::new("/") && Path::new("/run/systemd/system").is_dir()
 }

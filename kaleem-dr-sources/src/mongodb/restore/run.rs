@@ -62,7 +62,8 @@ pub(crate) async fn restore(
 ) -> Result<(RestoreReport, Vec<Live>), SourceError> {
     let cancel = point.cancellation();
     let request = plan.request.clone();
-    let result = cancel.run_until_cancelled(run(connection, scope, writes, point, plan)).await;
+    let running = Box::pin(run(connection, scope, writes, point, plan));
+    let result = cancel.run_until_cancelled(running).await;
     let (placement, mut report, live) = result.unwrap_or(Err(SourceError::Cancelled))?;
     if users::are_restored(&request) {
         // Users are restored quickly and without interruption: for a moment they are in temporary collections that must not

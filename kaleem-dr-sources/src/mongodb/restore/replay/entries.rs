@@ -47,7 +47,7 @@ struct Tail {
 
 /// The use of an entry in a replay.
 enum Use {
-    Take(Operation),
+    Take(Box<Operation>),
     Skip,
     /// It is not before the moment to restore.
     End,
@@ -99,10 +99,10 @@ impl<'a> Entries<'a> {
             };
             let used = match &self.tail {
                 Some(tail) if part.is_slice => tail.uses(part.last, operation)?,
-                _ => Use::Take(operation()?),
+                _ => Use::Take(Box::new(operation()?)),
             };
             match used {
-                Use::Take(operation) => return Ok(Some(operation)),
+                Use::Take(operation) => return Ok(Some(*operation)),
                 Use::Skip => {}
                 Use::End => return Ok(None),
             }
@@ -124,7 +124,7 @@ impl Tail {
             return Ok(Use::Skip);
         }
         if at > self.from {
-            return operation().map(Use::Take);
+            return Ok(Use::Take(Box::new(operation()?)));
         }
         if self.has_transactions {
             return Ok(Use::Skip);
@@ -135,7 +135,7 @@ impl Tail {
                 if part.end == End::Committed {
                     part.end = End::Aborted;
                 }
-                Use::Take(Operation::Transaction(part))
+                Use::Take(Box::new(Operation::Transaction(part)))
             }
             _ => Use::Skip,
         })
@@ -204,8 +204,10 @@ mod tests {
             .uses((at(time), number), || Ok(operation))
             .unwrap()
         {
-            Use::Take(Operation::Transaction(part)) => format!("{:?}", part.end),
-            Use::Take(_) => "taken".to_owned(),
+            Use::Take(operation) => match *operation {
+                Operation::Transaction(part) => format!("{:?}", part.end),
+                _ => "taken".to_owned(),
+            },
             Use::Skip => "skipped".to_owned(),
             Use::End => "end".to_owned(),
         };
