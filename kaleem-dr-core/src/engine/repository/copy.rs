@@ -157,6 +157,17 @@ impl ChunkerParams {
 /// repository's key.
 type Identity = (TreeId, jiff::Timestamp, String, Vec<std::path::PathBuf>, Option<RunId>);
 
+/// Splits snapshots, oldest first, into those that the destination lacks and those that are `there`.
+fn split<'a>(
+    snapshots: &'a [Snapshot],
+    there: &[Snapshot],
+) -> (Vec<&'a Snapshot>, Vec<&'a Snapshot>) {
+    let mut there: HashSet<Identity> = there.iter().map(identity).collect();
+    let mut wanted: Vec<&Snapshot> = snapshots.iter().collect();
+    wanted.sort_by_key(|snapshot| snapshot.time().timestamp());
+    wanted.into_iter().partition(|snapshot| there.insert(identity(snapshot)))
+}
+
 fn identity(snapshot: &Snapshot) -> Identity {
     let mut paths = snapshot.paths();
     paths.sort();
@@ -197,12 +208,7 @@ impl Repository {
             dry_run: options.dry_run,
             ..CopyReport::default()
         };
-        let mut there: HashSet<Identity> =
-            destination.snapshots().await?.iter().map(identity).collect();
-        let mut wanted: Vec<&Snapshot> = snapshots.iter().collect();
-        wanted.sort_by_key(|snapshot| snapshot.time().timestamp());
-        let (new, old): (Vec<&Snapshot>, Vec<&Snapshot>) =
-            wanted.into_iter().partition(|snapshot| there.insert(identity(snapshot)));
+        let (new, old) = split(snapshots, &destination.snapshots().await?);
         report.skipped = old.into_iter().map(Snapshot::id).collect();
         if options.dry_run || new.is_empty() {
             report.copied = new.into_iter().map(|from| copied_as(from, None, 0)).collect();
@@ -213,12 +219,12 @@ impl Repository {
         destination.mended(destination_lock, cancel).await?;
         let stop = cancel.child_token();
         let gate = Gate::withholding(stop.clone());
-        let opening = {
+        let carrying = {
             let (source, destination) = (self.clone(), destination.clone());
             let (stop, gate, progress) = (stop.clone(), gate.clone(), progress.clone());
-            blocking(move || Carrier::open(&source, &destination, stop, gate, &progress))
+            blocking(move || Carrier::open(&source, &destination, stop, gate, &progress)).await?
         };
-        let mut carrier = Some(opening.await?);
+        let mut carrier = Some(carrying);
         let mut broken: Option<(String, Exit)> = None;
         for snapshot in new {
             let Some(mut carrying) = carrier.take().filter(|_| broken.is_none()) else {
@@ -241,12 +247,8 @@ impl Repository {
             let copied = match carried {
                 Ok(()) => {
                     source_lock.confirm().await?;
-                    commit::publish(
-                        destination,
-                        &as_copied(&snapshot.file, &options.tags),
-                        destination_lock,
-                    )
-                    .await
+                    let file = as_copied(&snapshot.file, &options.tags);
+                    commit::publish(destination, &file, destination_lock).await
                 }
                 Err(error) => Err(self.diagnosed(destination, snapshot, error, cancel).await),
             };

@@ -15,12 +15,15 @@ use super::{
     batch::Batch,
     catalogue::{self, Catalogued},
     documents::DataPlace,
-    metadata, oplog,
+    metadata,
+    moment::Moment,
+    oplog,
     pieces::DocumentWriter,
     position::{Position, position},
     ranges::{self, RangedReader},
     reader::{CollectionReader, Order, Read, note_end},
-    slice, snapshot,
+    slice,
+    snapshot::{self, Listed},
 };
 use crate::mongodb::{
     config::ConsistencyMode,
@@ -143,26 +146,37 @@ async fn run(
     while !tasks.is_empty() {
         join_next(tasks).await?;
     }
+    out.detail(catalogue::KEY, catalogue::to_value(&catalogue));
+    complete(connection, order.scope, (&listed, &moment), position.is_ok(), out).await
+}
+
+/// Brings the collections to one moment after the last read, as far as possible, and records which one it is.
+async fn complete(
+    connection: &Connection,
+    scope: &Scope,
+    (listed, moment): (&Listed, &Moment),
+    has_position: bool,
+    out: &mut Capture,
+) -> Result<(), SourceError> {
     let mut consistency = listed.reading.consistency(&listed.collections, out.started());
     // The place in the oplog that the collections represent, and from which a recovery to a later moment needs it.
     let mut place = listed.reading.at.filter(|_| !listed.is_apart()).zip(moment.read_oplog_after());
-    if moment.needs_oplog() || (position.is_ok() && listed.is_apart()) {
+    if moment.needs_oplog() || (has_position && listed.is_apart()) {
         let path = artifact_path([oplog::NEEDED_ROOT, oplog::FILE])?;
         let writer = out.artifact(path).await?;
-        let window = oplog::copy_needed(connection, &moment, order.scope, &listed, writer).await?;
+        let window = oplog::copy_needed(connection, moment, scope, listed, writer).await?;
         out.detail(oplog::NEEDED_KEY, window.to_value());
         consistency = snapshot::with_oplog(&window, out.started());
         // The captured oplog contains what is needed of transactions in progress.
         place = Some((window.to, window.to));
     } else {
-        snapshot::verify(connection, order.scope, &listed).await?;
+        snapshot::verify(connection, scope, listed).await?;
     }
     if let Some((to, after)) = place {
         let (after, to) = (slice::position(after.min(to)), slice::position(to));
-        out.set_change_log(LogSpan::of_base(order.scope.fingerprint(), after, to));
+        out.set_change_log(LogSpan::of_base(scope.fingerprint(), after, to));
     }
     out.set_consistency(consistency);
-    out.detail(catalogue::KEY, catalogue::to_value(&catalogue));
     Ok(())
 }
 
