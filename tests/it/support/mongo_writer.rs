@@ -227,8 +227,16 @@ impl Writer {
                 self.now.entry(name.clone()).or_default().insert(id, document.clone());
             }
         }
-        // This is the only writer, so the newest time is that of the commit.
-        self.done(doc! { "ping": 1 }, effects).await;
+        // This is the only writer, so the newest entry of the oplog is that of the commit. The reply to the commit may have a later
+        // time.
+        let newest = client
+            .database("local")
+            .collection::<Document>("oplog.rs")
+            .find_one(doc! { "op": { "$ne": "n" } })
+            .sort(doc! { "$natural": -1 })
+            .await;
+        let newest = newest.expect("the oplog can be read").expect("it has entries");
+        self.log.0.push((newest.get_timestamp("ts").expect("its time"), effects));
     }
 
     async fn put(&mut self, name: &str, document: Document) {
