@@ -8,12 +8,13 @@ use rusqlite::{
     backup::{Backup, StepResult},
 };
 
-use super::{path_error, still};
+use super::{
+    connection::{PATIENCE, failed, open},
+    path_error, still,
+};
 
 /// Pages copied between two checks for cancellation.
 const PAGES: i32 = 2048;
-/// Time limit for waiting for a lock.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Limit for the number of violations listed one by one.
 const VIOLATIONS_LISTED: usize = 10;
 
@@ -169,13 +170,6 @@ pub fn take_over(path: &Path) -> Result<(), SourceError> {
     }
 }
 
-pub(super) fn open(path: &Path, flags: OpenFlags) -> Result<Connection, SourceError> {
-    let database = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(failed(path, "be opened"))?;
-    database.busy_timeout(PATIENCE).map_err(failed(path, "be opened"))?;
-    Ok(database)
-}
-
 /// Opens a file that does not change: without locks, and without creating files.
 fn quiet(path: &Path) -> Result<Connection, SourceError> {
     let mut uri = String::from("file:");
@@ -223,9 +217,4 @@ fn number(database: &Connection, query: &str) -> rusqlite::Result<u64> {
 
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-pub(super) fn failed(path: &Path, action: &str) -> impl FnOnce(rusqlite::Error) -> SourceError {
-    let (server, action) = (path.display().to_string(), action.to_owned());
-    move |error| SourceError::Server { server, action, cause: error.into() }
 }

@@ -6,6 +6,7 @@
 
 mod capture;
 mod compare;
+mod connection;
 pub mod database;
 mod guide;
 mod inspect;

@@ -15,7 +15,7 @@ use kaleem_dr_core::{CancellationToken, ground::SourceError};
 use rusqlite::OpenFlags;
 
 use super::{
-    database::{failed, open},
+    connection::{failed, open},
     path_error,
 };
 

@@ -21,7 +21,10 @@ pub(crate) async fn open_with(
 ) -> Result<(MasterKey, KeyId), RepositoryError> {
     let mut unusable = Vec::new();
     let mut tried = 0_usize;
-    for object in names::objects(&**store, DIRECTORY).await? {
+    let mut objects = names::objects(&**store, DIRECTORY).await?;
+    // In a fixed order, whatever that of the listing is.
+    objects.sort_by(|one, other| one.key.cmp(&other.key));
+    for object in objects {
         let bytes = match store.read(&object.key, None).await {
             Ok(bytes) => bytes,
             // It was removed after it was listed.
