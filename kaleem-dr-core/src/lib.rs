@@ -76,7 +76,7 @@
 //! # Restore to a moment
 //!
 //! ```no_run
-//! # use kaleem_dr_core::{Exit, Site, operate::site::{Oplog, Restore}};
+//! # use kaleem_dr_core::{Exit, Site, operate::site::{Oplog, PlannedRestore, Restore}};
 //! # use kaleem_dr_core::recovery::{change_log::Moment, source::{RestoreRequest, RestoreTarget}};
 //! # async fn example(site: Site) -> Result<(), Box<dyn std::error::Error>> {
 //! // Every few minutes: what the change log has since the last slice.
@@ -86,8 +86,10 @@
 //! let request = RestoreRequest::whole(RestoreTarget::Beside(None));
 //! let mut wanted = Restore::latest("mongo".parse()?, request);
 //! wanted.moment = Some(Moment::Before("2026-11-28T14:03:00Z".parse()?));
-//! let restored = site.restore(wanted, async |_| true).await?;
-//! # let _ = restored;
+//! let agree = async |planned: PlannedRestore<'_>| !planned.overwrites();
+//! if let Some(report) = site.restore(wanted, agree).await? {
+//!     assert!(report.is_equal(), "{:?}", report.differences);
+//! }
 //! # Ok(())
 //! # }
 //! ```

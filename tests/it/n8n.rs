@@ -40,7 +40,7 @@ use kaleem_dr_sources::n8n::{N8nSource, database};
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::support::{program::run, site::Site};
+use crate::support::{program::run, site::Site, tree::names};
 
 /// Rows per transaction.
 const BATCH: i64 = 3;
@@ -514,16 +514,6 @@ async fn a_link_in_the_place_of_a_directory_of_n8ns_is_not_followed() {
     let error = source.restore(&point, plan).await.expect_err("the link is not followed");
     assert!(error.to_string().contains("binaryData"), "{error}");
     assert_eq!(fs::read_dir(place.path("outside/workflows")).expect("a directory").count(), 0);
-}
-
-/// The names in n8n's directory.
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).expect("a directory can be read");
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,7 @@ use crate::support::{
     servers::MongoServer,
     site::Site,
     systemd::Systemd,
+    tree::names,
 };
 
 /// A user that is not root, to whom n8n's files belong.
@@ -45,15 +46,6 @@ fn n8n(directory: &Path) {
     for path in [directory, &directory.join("config"), &database] {
         chown(path, Some(NODE), Some(NODE)).expect("root can give files away");
     }
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).expect("a directory can be read");
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 /// The program with the site's config, as an operator would call it there.

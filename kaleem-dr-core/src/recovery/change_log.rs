@@ -41,47 +41,64 @@ pub(crate) struct LogChain<'a> {
     pub(crate) broken_at: Option<LogPosition>,
 }
 
+/// The slices of a repository, by what they extend: host, source and selection. Those of each are sorted by their starts, so that a
+/// chain takes one pass, however many there are.
+#[derive(Default)]
+pub(crate) struct Slices<'a>(BTreeMap<Extended<'a>, Vec<(LogSpan, &'a Snapshot)>>);
+
+/// Host, source and selection.
+type Extended<'a> = (&'a str, SourceName, String);
+
+impl<'a> Slices<'a> {
+    /// The whole slices that `counts` accepts.
+    pub(crate) fn among(snapshots: &'a [Snapshot], counts: impl Fn(&Snapshot) -> bool) -> Self {
+        let mut slices = Self::default();
+        for slice in snapshots.iter().filter(|slice| slice.is_whole()) {
+            let Some((source, span)) = slice.sliced().zip(slice.log_span()) else { continue };
+            if counts(slice) {
+                let of = (slice.host(), source, span.scope.clone());
+                slices.0.entry(of).or_default().push((span, slice));
+            }
+        }
+        for slices in slices.0.values_mut() {
+            slices.sort_by_key(|(span, _)| (span.after, span.to));
+        }
+        slices
+    }
+}
+
 impl<'a> LogChain<'a> {
-    /// The chain that begins at a base; `None` if the base has no place in a change log. Only slices that `counts` accepts are
-    /// followed.
-    pub(crate) fn from(
-        base: &'a Snapshot,
-        source: &SourceName,
-        snapshots: &'a [Snapshot],
-        counts: impl Fn(&Snapshot) -> bool,
-    ) -> Option<Self> {
-        let span = base.log_span()?;
-        let slices: Vec<(&Snapshot, LogSpan)> = snapshots
-            .iter()
-            .filter(|slice| {
-                slice.sliced().as_ref() == Some(source)
-                    && slice.host() == base.host()
-                    && slice.is_whole()
-                    && counts(slice)
-            })
-            .filter_map(|slice| Some((slice, slice.log_span()?)))
-            .filter(|(_, slice)| slice.scope == span.scope)
-            .collect();
+    /// The chain that begins at a base; `None` if the base has no position in a change log.
+    pub(crate) fn from(base: &'a Snapshot, slices: &Slices<'a>) -> Option<Self> {
+        let (span, source) = (base.log_span()?, base.source()?);
         let mut chain =
             Self { base, slices: Vec::new(), from: span.to, to: span.to, broken_at: None };
+        let of = (base.host(), source, span.scope);
+        let mut rest = slices.0.get(&of).map_or(&[][..], Vec::as_slice).iter().peekable();
         let mut reached = span.after;
+        let (mut farthest, mut farthest_after_gap): (Option<&(LogSpan, &Snapshot)>, _) =
+            (None, None);
         loop {
-            let next = slices.iter().filter(|(_, slice)| {
-                slice.after <= reached
-                    && slice.to > reached
-                    // A slice after a gap continues nothing, but it extends a base that was taken since.
-                    && (slice.gap.is_none() || chain.slices.is_empty())
-            });
-            let Some((slice, next)) = next.max_by_key(|(_, slice)| slice.to) else { break };
+            while let Some(next) = rest.next_if(|(slice, _)| slice.after <= reached) {
+                let best =
+                    if next.0.gap.is_none() { &mut farthest } else { &mut farthest_after_gap };
+                if best.is_none_or(|best: &(LogSpan, _)| best.0.to < next.0.to) {
+                    *best = Some(next);
+                }
+            }
+            // A slice after a gap continues nothing, but it extends a base that was taken since.
+            let after_gap = farthest_after_gap.filter(|_| chain.slices.is_empty());
+            let next = farthest.into_iter().chain(after_gap).max_by_key(|(slice, _)| slice.to);
+            let Some((next, slice)) = next.filter(|(next, _)| next.to > reached) else { break };
             chain.slices.push(slice);
             // Entries that the base contains already are not replayed.
-            let past = span.to.max(reached);
+            let past = chain.from.max(reached);
             reached = next.to;
             let broken = next.breaks.iter().map(|cut| cut.at).filter(|at| *at > past).min();
             if let Some(at) = broken {
                 chain.to = chain.to.max(before(at));
                 chain.broken_at = Some(at);
-                return Some(chain);
+                break;
             }
             chain.to = chain.to.max(reached);
         }
@@ -130,10 +147,11 @@ pub struct RestorableSpan {
 #[must_use]
 pub fn restorable_spans(snapshots: &[Snapshot], hosts: &HostScope) -> Vec<RestorableSpan> {
     let now = Timestamp::now();
+    let slices = Slices::among(snapshots, |_| true);
     let mut chains: BTreeMap<(String, SourceName), Vec<LogChain<'_>>> = BTreeMap::new();
     for base in bases(snapshots, hosts, now) {
         let Some(source) = base.source() else { continue };
-        let Some(chain) = LogChain::from(base, &source, snapshots, |_| true) else { continue };
+        let Some(chain) = LogChain::from(base, &slices) else { continue };
         if !chain.slices.is_empty() {
             chains.entry((base.host().to_owned(), source)).or_default().push(chain);
         }
@@ -186,12 +204,12 @@ pub(crate) fn reach(
     host: &str,
     proven: &BTreeSet<SnapshotId>,
 ) -> BTreeMap<SnapshotId, Timestamp> {
-    let is_proven = |slice: &Snapshot| proven.contains(&slice.id());
+    let slices = Slices::among(snapshots, |slice| proven.contains(&slice.id()));
     snapshots
         .iter()
         .filter(|base| base.is_ours() && base.host() == host)
         .filter_map(|base| {
-            let chain = LogChain::from(base, &base.source()?, snapshots, is_proven)?;
+            let chain = LogChain::from(base, &slices)?;
             (!chain.slices.is_empty()).then(|| (base.id(), chain.to.time()))
         })
         .collect()
@@ -251,9 +269,10 @@ pub(crate) fn choose_at(
     moment: Moment,
     hosts: &HostScope,
 ) -> Result<(Snapshot, ChosenLog), RepositoryError> {
+    let slices = Slices::among(snapshots, |_| true);
     let mut chains: Vec<LogChain<'_>> = bases(snapshots, hosts, Timestamp::now())
         .filter(|base| base.source().as_ref() == Some(source))
-        .filter_map(|base| LogChain::from(base, source, snapshots, |_| true))
+        .filter_map(|base| LogChain::from(base, &slices))
         .collect();
     if chains.is_empty() {
         return Err(RepositoryError::Guarded(format!(
@@ -312,10 +331,7 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::engine::{
-        change_log::LogBreak,
-        repository::{slice_for_tests, snapshot_for_tests_with},
-    };
+    use crate::engine::{change_log::LogBreak, repository::snapshot_for_tests_with};
 
     fn at(seconds: u32) -> LogPosition {
         LogPosition { seconds, increment: 1 }
@@ -329,9 +345,11 @@ mod tests {
     fn snapshots(bases: &[LogSpan], slices: &[LogSpan]) -> Vec<Snapshot> {
         let time = Timestamp::from_second(1000).unwrap().to_zoned(TimeZone::UTC);
         let numbered = (1u8..).zip(bases);
-        let made = numbered.map(|(n, span)| snapshot_for_tests_with("h", "mongo", &time, n, span));
+        let made = numbered
+            .map(|(n, span)| snapshot_for_tests_with(false, ("h", "mongo"), &time, n, span));
         let numbered = (100u8..).zip(slices);
-        let also = numbered.map(|(n, span)| slice_for_tests("h", "mongo", &time, n, span));
+        let also =
+            numbered.map(|(n, span)| snapshot_for_tests_with(true, ("h", "mongo"), &time, n, span));
         made.chain(also).collect()
     }
 
@@ -385,6 +403,14 @@ mod tests {
             }],
         );
         assert!(chosen(&only, at(30)).unwrap_err().contains("cannot be replayed"));
+    }
+
+    #[test]
+    fn slices_that_overlap_are_passed_over() {
+        // Two programs saved at once, and one slice covers a damaged one.
+        let all = [span(10, 20), span(10, 30), span(20, 25), span(30, 40), span(25, 35)];
+        let all = snapshots(&[span(10, 10)], &all);
+        assert_eq!(chosen(&all, at(38)), Ok(("01".into(), 2)));
     }
 
     #[test]

@@ -15,6 +15,16 @@ use std::{
 
 use kaleem_dr_core::ground::digest::ByteDigest;
 
+/// The names in a directory, sorted.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).expect("a directory can be read");
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
 /// Everything below a directory (including the directory itself, as the empty path), by relative
 /// path.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,14 +5,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
+
 use super::{
     MirrorJob,
     inventory::{Inventory, Named, ObjectKind},
 };
-use crate::engine::repository::{Repository, RepositoryError};
+use crate::engine::repository::{IndexedPacks, Repository, RepositoryError};
 
 /// Limit for the names listed in a message; the rest is counted.
 const LISTED: usize = 3;
+/// Index files that are read at once.
+const READ_AT_ONCE: usize = 8;
 
 /// The result of the comparison of new index files with the packs of both sides.
 #[derive(Clone, Debug, Default)]
@@ -45,13 +49,16 @@ impl Lost {
                 || far.kind(ObjectKind::Pack).contains_key(pack)
         };
         let mut absent: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut reading: Vec<BoxFuture<'_, Result<(&str, IndexedPacks), RepositoryError>>> =
+            Vec::new();
         for index in new_indexes {
-            let named = match repository.indexed_packs(&*job.from, vec![index.key()]).await {
-                Err(RepositoryError::Damaged { .. }) => continue,
-                named => named?,
-            };
+            let read = repository.indexed_packs(&*job.from, vec![index.key()]);
+            reading.push(Box::pin(async { Ok((&*index.name, unless_damaged(read.await)?)) }));
+        }
+        let mut read = futures::stream::iter(reading).buffer_unordered(READ_AT_ONCE);
+        while let Some((index, named)) = read.try_next().await? {
             for pack in named.live.into_iter().filter(|pack| !has(pack)) {
-                absent.entry(pack).or_default().insert(index.name.clone());
+                absent.entry(pack).or_default().insert(index.to_owned());
             }
         }
         let mut lost = Self::default();
@@ -106,5 +113,15 @@ impl Lost {
             listed.join(", "),
             self.indexes.len()
         ))
+    }
+}
+
+/// A damaged index file refers to nothing here: its copy reports it.
+fn unless_damaged(
+    read: Result<IndexedPacks, RepositoryError>,
+) -> Result<IndexedPacks, RepositoryError> {
+    match read {
+        Err(RepositoryError::Damaged { .. }) => Ok(IndexedPacks::default()),
+        read => read,
     }
 }

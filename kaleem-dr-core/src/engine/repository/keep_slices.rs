@@ -70,7 +70,7 @@ fn needed(slice: &Snapshot, oldest: Option<LogPosition>) -> Option<&'static str>
 mod tests {
     use jiff::{ToSpan as _, Zoned};
 
-    use super::super::{Retention, slice_for_tests, snapshot_for_tests, snapshot_for_tests_with};
+    use super::super::{Retention, snapshot_for_tests, snapshot_for_tests_with};
     use super::*;
     use crate::{engine::change_log::LogSpan, ground::host::HostScope};
 
@@ -81,11 +81,11 @@ mod tests {
         let at = |n: u32| LogPosition { seconds: 1000 - n, increment: 1 };
         let base = |n: u8| {
             let span = LogSpan::of_base("s".into(), at(n.into()), at(n.into()));
-            snapshot_for_tests_with("h", "mongo", &day(n.into()), 50 + n, &span)
+            snapshot_for_tests_with(false, ("h", "mongo"), &day(n.into()), 50 + n, &span)
         };
         let slice = |n: u8| {
             let span = LogSpan::of_base("s".into(), at(u32::from(n) + 1), at(n.into()));
-            slice_for_tests("h", "mongo", &day(n.into()), 100 + n, &span)
+            snapshot_for_tests_with(true, ("h", "mongo"), &day(n.into()), 100 + n, &span)
         };
         let snapshots = vec![
             base(9),

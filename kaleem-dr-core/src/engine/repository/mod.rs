@@ -59,7 +59,7 @@ pub use self::bucket::{BucketReport, check_bucket, check_lifecycle};
 #[cfg(feature = "operate")]
 pub(crate) use self::copy::tags_for;
 #[cfg(test)]
-pub(crate) use self::snapshot::{slice_for_tests, snapshot_for_tests, snapshot_for_tests_with};
+pub(crate) use self::snapshot::{snapshot_for_tests, snapshot_for_tests_with};
 use self::{
     backend::{Backend, Gate},
     crypto::RepositoryKey,

@@ -260,37 +260,16 @@ impl RepositoryError {
     }
 }
 
-/// A base, and a slice, with this span.
+/// A base or a slice of a source on a host, with this span.
 #[cfg(test)]
 pub(crate) fn snapshot_for_tests_with(
-    host: &str,
-    source: &str,
-    time: &Zoned,
-    number: u8,
-    span: &LogSpan,
-) -> Snapshot {
-    with_tags(Content::Data, (host, source), time, number, span)
-}
-
-#[cfg(test)]
-pub(crate) fn slice_for_tests(
-    host: &str,
-    source: &str,
-    time: &Zoned,
-    number: u8,
-    span: &LogSpan,
-) -> Snapshot {
-    with_tags(Content::Slice, (host, source), time, number, span)
-}
-
-#[cfg(test)]
-fn with_tags(
-    content: Content,
+    is_slice: bool,
     (host, source): (&str, &str),
     time: &Zoned,
     number: u8,
     span: &LogSpan,
 ) -> Snapshot {
+    let content = if is_slice { Content::Slice } else { Content::Data };
     let mut snapshot = snapshot_for_tests(host, source, time, true, number);
     let source = source.parse().unwrap();
     let tags = tags(content, &RunId::new(), &source, true, &span.tags());

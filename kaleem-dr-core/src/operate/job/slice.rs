@@ -17,7 +17,9 @@ use crate::{
         },
         source::{Probe, Source},
     },
-    ground::{Exit, RunId, SourceError, SourceName, host::HostName, progress::ProgressSink},
+    ground::{
+        Exit, RunId, SourceError, SourceName, error_chain, host::HostName, progress::ProgressSink,
+    },
     recovery::{
         point::PointReader,
         source::{ChangeLog, LogExtent, Restorable, SliceStart, change_log},
@@ -134,8 +136,13 @@ async fn save_locked(
         breaks: Vec::new(),
         exit: Exit::Done,
     };
-    if extent.newest == start.after && start.anchor.is_some() {
-        return Ok(report);
+    if start.anchor.is_some() && extent.newest <= start.after {
+        // After an election, a new primary may know for a moment less of what a majority has.
+        return if extent.newest == start.after {
+            Ok(report)
+        } else {
+            Err(behind(job, &start, extent))
+        };
     }
     let options = SaveOptions {
         tags: tags_for(&job.tags, job.host.as_str()),
@@ -146,7 +153,12 @@ async fn save_locked(
     let saved = job.repository.save(&slice, &options, lock, progress, cancel).await?;
     let span = saved.manifest.change_log.unwrap_or_default();
     let Some(id) = saved.snapshot else { return Ok(report) };
-    let point = open(&job.repository, id, progress, cancel).await?;
+    let listed = job.repository.snapshots().await?;
+    let saved_slice = listed
+        .iter()
+        .find(|snapshot| snapshot.id() == id)
+        .ok_or_else(|| RepositoryError::NoSnapshot { wanted: id.to_string() })?;
+    let point = open(&job.repository, saved_slice, progress, cancel).await?;
     report.entries = log.inspect_slice(&point).await?;
     report.snapshot = Some(id);
     report.added_bytes = saved.added_bytes;
@@ -159,19 +171,27 @@ async fn save_locked(
 
 async fn open(
     repository: &Repository,
-    id: SnapshotId,
+    snapshot: &Snapshot,
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) -> Result<PointReader, RepositoryError> {
-    let listed = repository.snapshots().await?;
-    let snapshot = listed.iter().find(|snapshot| snapshot.id() == id);
-    let snapshot =
-        snapshot.ok_or_else(|| RepositoryError::NoSnapshot { wanted: id.to_string() })?;
     PointReader::open(repository.read(snapshot).await?, progress.clone(), cancel.clone()).await
 }
 
-/// The start of the next slice: the end of the newest slice; for the first one, the position from which the newest point needs the
-/// log, or else the end of the log.
+fn behind(job: &SliceJob, start: &SliceStart, extent: LogExtent) -> SaveError {
+    SaveError::Source(SourceError::Unsupported(format!(
+        "the change log of {} ends at {} ({}), before the end of the last slice, {} ({}): a new primary may not be ready yet, or the server is \
+         another one than before. Run it again in a minute; if the error stays, check the address of the source",
+        job.source.name(),
+        extent.newest.time(),
+        extent.newest,
+        start.after.time(),
+        start.after
+    )))
+}
+
+/// The start of the next slice: the end of the newest readable slice, so that the new one also covers a damaged one; for the first
+/// one, the position from which the newest point needs the log, or else the end of the log.
 async fn start(
     job: &SliceJob,
     log: &dyn ChangeLog,
@@ -181,21 +201,32 @@ async fn start(
 ) -> Result<SliceStart, RepositoryError> {
     let (snapshots, scope, name) =
         (job.repository.snapshots().await?, log.scope(), job.source.name());
-    let spans = |fits: &dyn Fn(&Snapshot) -> bool| -> Vec<(SnapshotId, LogSpan)> {
+    let spans = |fits: &dyn Fn(&Snapshot) -> bool| -> Vec<(&Snapshot, LogSpan)> {
         snapshots
             .iter()
             .filter(|snapshot| {
                 snapshot.host() == job.host.as_str() && snapshot.is_whole() && fits(snapshot)
             })
-            .filter_map(|snapshot| Some((snapshot.id(), snapshot.log_span()?)))
+            .filter_map(|snapshot| Some((snapshot, snapshot.log_span()?)))
             .filter(|(_, span)| span.scope == scope)
             .collect()
     };
-    let slices = spans(&|snapshot| snapshot.sliced().as_ref() == Some(name));
-    if let Some((id, newest)) = slices.into_iter().max_by_key(|(_, span)| span.to) {
-        let point = open(&job.repository, id, progress, cancel).await?;
-        let anchor = point.manifest().change_log.as_ref().map(|span| span.anchor.clone());
-        return Ok(SliceStart { after: newest.to, anchor });
+    let mut slices = spans(&|snapshot| snapshot.sliced().as_ref() == Some(name));
+    slices.sort_by_key(|(_, span)| std::cmp::Reverse(span.to));
+    for (slice, span) in slices {
+        match open(&job.repository, slice, progress, cancel).await {
+            Ok(point) => {
+                let anchor = point.manifest().change_log.as_ref().map(|span| span.anchor.clone());
+                return Ok(SliceStart { after: span.to, anchor });
+            }
+            Err(error @ RepositoryError::Damaged { .. }) => {
+                tracing::warn!(
+                    slice = %slice.id().short(), error = %error_chain(&error),
+                    "a slice is damaged; the next one covers its entries again, if the server still has them"
+                );
+            }
+            Err(error) => return Err(error),
+        }
     }
     let bases = spans(&|snapshot| snapshot.is_ours() && snapshot.source().as_ref() == Some(name));
     let newest = bases.into_iter().map(|(_, span)| span.after).max();

@@ -65,7 +65,6 @@ pub struct SliceOutcome {
     /// The source.
     pub source: SourceName,
     /// Its slice; `None` if it failed.
-    #[serde(flatten)]
     pub report: Option<SliceReport>,
     /// Why it failed.
     pub error: Option<String>,

@@ -16,7 +16,7 @@ use kaleem_dr_core::{
     },
     ground::{ArtifactPath, SourceError, digest::ByteDigest},
     recovery::{
-        point::PointReader,
+        point::{Origin, PointReader},
         source::{ChangeLog, LogExtent, SliceStart},
     },
 };
@@ -39,6 +39,16 @@ const ROOT: &str = "mongo-oplog-slice";
 /// The path of the entries in a slice.
 pub(crate) fn path() -> String {
     format!("/{ROOT}/{FILE}")
+}
+
+/// The name of a slice in messages; `None` for another point.
+pub(crate) fn in_words(point: &PointReader) -> Option<String> {
+    match point.origin() {
+        Origin::Snapshot(reader) if reader.snapshot().sliced().is_some() => {
+            Some(format!("slice {}", reader.snapshot().id().short()))
+        }
+        _ => None,
+    }
 }
 
 /// A server's time as a position in its change log.

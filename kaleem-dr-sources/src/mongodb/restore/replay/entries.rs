@@ -27,7 +27,8 @@ struct Part {
     reader: ArtifactReader,
     /// `None` after the end.
     splitter: Option<DocumentSplitter>,
-    path: String,
+    /// The artifact, or the slice, in words.
+    name: String,
     is_slice: bool,
     /// The time of the last entry read here, and the number of entries with this time: on some servers, those of a transaction
     /// share one.
@@ -148,7 +149,7 @@ impl Part {
             reader: point.artifact(&path).await?,
             splitter: Some(DocumentSplitter::default()),
             is_slice: path == slice::path(),
-            path,
+            name: slice::in_words(point).unwrap_or(path),
             last: (Timestamp { time: 0, increment: 0 }, 0),
         })
     }
@@ -161,7 +162,7 @@ impl Part {
                     self.splitter = Some(splitter);
                     return Ok(Some(entry));
                 }
-                None => match self.reader.next().await? {
+                None => match self.reader.next().await.map_err(|error| self.named(error))? {
                     Some(piece) => {
                         splitter.push(&piece);
                         self.splitter = Some(splitter);
@@ -173,7 +174,17 @@ impl Part {
     }
 
     fn odd(&self, why: impl std::fmt::Display) -> SourceError {
-        SourceError::Point(format!("{} is malformed: {why}", self.path).into())
+        SourceError::Point(format!("{} is malformed: {why}", self.name).into())
+    }
+
+    /// The error with the name of the slice: all slices have the same artifact.
+    fn named(&self, error: SourceError) -> SourceError {
+        match error {
+            SourceError::Point(cause) if self.is_slice => {
+                SourceError::Point(format!("{}: {cause}", self.name).into())
+            }
+            error => error,
+        }
     }
 }
 
