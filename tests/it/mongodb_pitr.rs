@@ -93,7 +93,7 @@ fn save_slice(site: &Site) {
 }
 
 /// The moments that can be restored, as `points --moments` says.
-fn spans(site: &Site) -> Vec<Value> {
+fn spans_of(site: &Site) -> Vec<Value> {
     let (_, documents) = site.json(["points", "--moments"]);
     documents[0].as_array().expect("a list").clone()
 }
@@ -128,7 +128,7 @@ async fn any_second_between_two_backups_is_restored_as_it_was() {
     let log = writing.await.expect("the writer ends").log;
     save_slice(&site);
 
-    let spans = spans(&site);
+    let spans = spans_of(&site);
     assert_eq!(spans.len(), 1, "{spans:?}");
     assert_eq!(spans[0]["bases"], 2, "{spans:?}");
     let (from, to) = (position(&spans[0]["from"]), position(&spans[0]["to"]));
@@ -178,7 +178,14 @@ async fn any_second_between_two_backups_is_restored_as_it_was() {
         .collect();
     assert!(of_slices.len() > 2, "{all:?}");
     site.restic().succeed(["forget", of_slices[1]["id"].as_str().expect("an id")]);
-    let refused = site.run(["restore", "mongo", "--to-time", &time(from.time + 5)]);
+    let around = spans_of(&site);
+    assert_eq!(around.len(), 2, "{around:?}");
+    let (end, next) = (position(&around[0]["to"]), position(&around[1]["from"]));
+    let lost: Vec<Timestamp> =
+        log.0.iter().map(|(at, _)| *at).filter(|at| *at > end && *at < next).collect();
+    let at = lost[lost.len() / 2];
+    let written = format!("{}.{}", at.time, at.increment);
+    let refused = site.run(["restore", "mongo", "--to-time", &written]);
     assert_eq!(refused.code, Some(5), "{}{}", refused.stdout, refused.stderr);
     assert!(refused.stderr.contains("a slice is missing"), "{}", refused.stderr);
 }

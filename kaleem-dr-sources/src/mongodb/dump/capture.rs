@@ -21,7 +21,7 @@ use super::{
     pieces::DocumentWriter,
     position::{Position, position},
     ranges::{self, RangedReader},
-    reader::{CollectionReader, Order, Read, note_end},
+    reader::{CollectionReader, Order, Read},
     slice,
     snapshot::{self, Listed},
 };
@@ -366,7 +366,7 @@ async fn copy(read: Read, range_bytes: u64, mut to: DocumentWriter) -> Result<()
             batch = next.map_err(failed)?;
         }
     }
-    note_end(&read).await.map_err(failed)?;
+    read.identity().note_end(&read.moment).await.map_err(failed)?;
     to.finish().await
 }
 

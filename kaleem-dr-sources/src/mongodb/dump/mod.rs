@@ -4,6 +4,7 @@ pub(crate) mod batch;
 mod capture;
 pub(crate) mod catalogue;
 mod documents;
+mod identity;
 mod inspect;
 pub(crate) mod metadata;
 pub(crate) mod moment;

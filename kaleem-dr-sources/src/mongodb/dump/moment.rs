@@ -6,7 +6,7 @@
 //! brings all of them to one moment again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +27,8 @@ pub(crate) struct Moment {
     left: AtomicBool,
     /// For each collection, the time after its last read at which it was still the listed one.
     finished: Mutex<BTreeMap<String, Timestamp>>,
+    /// Collections that were gone before their last read.
+    lost: Mutex<BTreeSet<String>>,
 }
 
 impl Moment {
@@ -77,10 +79,15 @@ impl Moment {
         true
     }
 
+    /// Reports whether a read uses the snapshot; `in_snapshot` is true if the server can read the collection in a snapshot.
+    pub(crate) fn reads_snapshot(&self, in_snapshot: bool) -> bool {
+        in_snapshot && self.snapshot.is_some() && !self.is_left()
+    }
+
     /// The `readConcern` of a read; `in_snapshot` is true if the server can read the collection in a snapshot.
     pub(crate) fn read_concern(&self, in_snapshot: bool) -> Option<Document> {
         match (self.snapshot, self.oplog_after) {
-            (Some(at), _) if in_snapshot && !self.is_left() => {
+            (Some(at), _) if self.reads_snapshot(in_snapshot) => {
                 Some(doc! { "level": "snapshot", "atClusterTime": at })
             }
             // Reads no data that may be rolled back. A member that lags behind waits until it has reached the start of the oplog.
@@ -89,8 +96,18 @@ impl Moment {
         }
     }
 
-    /// Records the time at which a collection was completely read.
+    /// Records that a collection was gone before its last read: only the oplog determines its content. Returns `false` if there is
+    /// no oplog.
+    pub(crate) fn lose(&self, namespace: String) -> bool {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace);
+        self.leave()
+    }
+
+    /// Records the time at which a collection was completely read, unless it was [lost](Self::lose).
     pub(crate) fn finish(&self, namespace: String, at: Timestamp) {
+        if self.lost.lock().unwrap_or_else(PoisonError::into_inner).contains(&namespace) {
+            return;
+        }
         self.finished.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace, at);
     }
 
@@ -142,5 +159,8 @@ mod tests {
         assert!(moment.is_finished_before("d.a", time(6)));
         assert!(!moment.is_finished_before("d.a", time(5)));
         assert!(!moment.is_finished_before("d.b", time(9)));
+        assert!(moment.lose("d.b".into()));
+        moment.finish("d.b".into(), time(5));
+        assert!(!moment.is_finished("d.b"), "what was gone once was not completely read");
     }
 }

@@ -5,6 +5,8 @@
 //! after it. It uses `_id` if it reads by the index on `_id`, or if the collection is stored in that order; in a capped
 //! collection, which preserves insertion order, it skips to that document. Reads by `_id` also never return a document twice,
 //! which a read in natural order does if a document is deleted and inserted again in the meantime.
+//!
+//! A collection that is renamed keeps its UUID, and is read on under its new name ([`super::identity`]).
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,12 +23,13 @@ use tokio::time::Instant;
 use super::{
     batch::Batch,
     documents::{DataPlace, batch_documents, documents},
+    identity::{Identity, Whereabouts},
     moment::Moment,
     range::Range,
 };
 use crate::mongodb::server::{
     Connection, code, codes, index, is_passing,
-    listing::{self, CollectionKind, CollectionSpec},
+    listing::{CollectionKind, CollectionSpec},
 };
 
 /// A read is retried for this long without progress: longer than the election of a primary takes.
@@ -65,6 +68,20 @@ impl Read {
             from: None,
             order: Order::Natural,
         }
+    }
+}
+
+impl Read {
+    pub(super) fn identity(&self) -> Identity<'_> {
+        let is_read_elsewhere = self.from.is_some();
+        Identity { connection: &self.connection, spec: &self.spec, is_read_elsewhere }
+    }
+
+    /// Reports whether a cursor may read another collection than the listed one: in a snapshot, a name keeps its meaning.
+    fn follows_renames(&self) -> bool {
+        self.identity().can_be_followed()
+            && self.moment.oplog_after().is_some()
+            && !self.moment.reads_snapshot(self.in_snapshot)
     }
 }
 
@@ -111,7 +128,9 @@ pub(crate) struct CollectionReader {
     behind: Option<Behind>,
     /// The start of the current series of failures, and their number.
     failing: Option<(Instant, u32)>,
-    /// The collection was dropped, renamed or replaced: only the oplog determines its content.
+    /// The cursor may read another collection, which took the name before it was opened.
+    is_unconfirmed: bool,
+    /// The collection was dropped or replaced: only the oplog determines its content.
     gone: bool,
 }
 
@@ -143,6 +162,7 @@ impl CollectionReader {
             last: None,
             behind: None,
             failing: None,
+            is_unconfirmed: false,
             gone: false,
         };
         while reader.cursor.is_none() {
@@ -169,11 +189,15 @@ impl CollectionReader {
             let next = async { Ok(cursor.try_next().await) };
             match self.read.connection.answer(&self.action, next).await? {
                 Ok(Some(reply)) => {
+                    if !self.is_confirmed().await? {
+                        continue;
+                    }
                     self.failing = None;
                     if let Some(batch) = self.unseen(reply)? {
                         return Ok(Some(batch));
                     }
                 }
+                Ok(None) if !self.is_confirmed().await? => {}
                 Ok(None) if self.behind == Some(Behind::BeforeIt) => {
                     // The last document returned is gone, and with it all earlier ones: everything that exists now is new.
                     (self.cursor, self.behind, self.last) = (None, None, None);
@@ -229,7 +253,43 @@ impl CollectionReader {
                 Ok(find.batch().await)
             })
             .await?;
+        self.is_unconfirmed = self.read.follows_renames();
         Ok(opened.map(|cursor| self.cursor = Some(cursor)))
+    }
+
+    /// Reports whether the open cursor reads the listed collection. Otherwise drops the cursor, so that the next one is opened
+    /// under the collection's present name.
+    async fn is_confirmed(&mut self) -> Result<bool, SourceError> {
+        if !self.is_unconfirmed || self.look_for_it().await? {
+            self.is_unconfirmed = false;
+            return Ok(true);
+        }
+        self.cursor = None;
+        Ok(false)
+    }
+
+    /// Looks for the listed collection, and remembers its present name. Returns false if the name has changed, or if the collection
+    /// is gone.
+    async fn look_for_it(&mut self) -> Result<bool, SourceError> {
+        match self.read.identity().locate(&self.read.place.collection).await? {
+            Whereabouts::Same => Ok(true),
+            Whereabouts::Renamed(name) => {
+                tracing::info!(collection = %self.read.spec.namespace(), %name, "renamed during its read; reading on");
+                self.read.place.collection = name;
+                Ok(false)
+            }
+            Whereabouts::Gone => {
+                self.gone = self.read.moment.lose(self.read.spec.namespace());
+                if self.gone { Ok(false) } else { Err(self.lost()) }
+            }
+        }
+    }
+
+    fn lost(&self) -> SourceError {
+        SourceError::Unsupported(format!(
+            "{} was dropped or recreated while it was read: run the capture again",
+            self.read.spec.namespace()
+        ))
     }
 
     /// Removes the documents that were returned before; `None` if nothing remains.
@@ -286,11 +346,8 @@ impl CollectionReader {
                 .await;
         }
         // Another collection may have this name by now, and must not be taken for the rest of this one.
-        if begun && !is_there(&self.read).await? {
-            if !self.read.moment.leave() {
-                return Err(failed());
-            }
-            self.gone = true;
+        if begun {
+            self.look_for_it().await?;
         }
         Ok(())
     }
@@ -303,52 +360,6 @@ impl CollectionReader {
             || spec.is_capped()
             || lies_by_id(spec)
     }
-}
-
-/// Reports whether a collection is still the listed one. A server that cannot be reached at the moment counts as yes.
-async fn is_there(read: &Read) -> Result<bool, SourceError> {
-    let spec = &read.spec;
-    match listing::list_database(&read.connection, &spec.database).await {
-        Ok(listed) => Ok(listed.iter().any(|listed| spec.is_same(listed))),
-        Err(SourceError::Unreachable { .. } | SourceError::Server { .. }) => Ok(true),
-        Err(error) => Err(error),
-    }
-}
-
-/// Checks that a completely read collection is still the listed one, and records the time.
-pub(crate) async fn note_end(read: &Read) -> Result<(), SourceError> {
-    if read.moment.oplog_after().is_none() {
-        return Ok(());
-    }
-    let spec = &read.spec;
-    let action = format!("check that {} still exists", spec.namespace());
-    let command = doc! { "listCollections": 1, "filter": { "name": &spec.name } };
-    let began = Instant::now();
-    let reply = loop {
-        match read.connection.run(&spec.database, command.clone(), &action).await {
-            Ok(reply) => break reply,
-            // A member that steps down, or a connection that breaks, must not discard what was read.
-            Err(SourceError::Unreachable { .. } | SourceError::Server { .. })
-                if began.elapsed() < PATIENCE =>
-            {
-                tokio::time::sleep(LONGEST_PAUSE).await;
-            }
-            Err(error) => return Err(error),
-        }
-    };
-    let Ok(at) = reply.get_timestamp("operationTime") else { return Ok(()) };
-    let listed = reply.get_document("cursor").and_then(|cursor| cursor.get_array("firstBatch"));
-    let is_there = listed.is_ok_and(|listed| {
-        listed.iter().filter_map(Bson::as_document).any(|listed| {
-            listing::spec(&spec.database, listed.clone()).is_ok_and(|listed| spec.is_same(&listed))
-        })
-    });
-    if is_there {
-        read.moment.finish(spec.namespace(), at);
-    } else {
-        read.moment.leave();
-    }
-    Ok(())
 }
 
 /// Reports whether documents are stored in the order of `_id`, so that natural order is that order: true for clustered
