@@ -122,6 +122,9 @@ impl From<&SiteError> for Failure {
             SiteError::Unproven { config, cause } => Self::from(&**cause).unproven(config),
             error => {
                 let advice = match error {
+                    SiteError::NoRecipient(_) => Some(
+                        "add [monitoring.healthchecks], [[monitoring.webhook]] or [[monitoring.ntfy]]",
+                    ),
                     SiteError::NoMirror(_) => Some(
                         "set `mirror_of = \"local\"` in the mirror's table, or use --from and --to",
                     ),

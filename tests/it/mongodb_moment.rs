@@ -43,8 +43,8 @@ fn source(uri: &str) -> Arc<MongoSource> {
     )
 }
 
-/// Captures through a proxy while a writer writes. Gives the exit of the capture, what the proxy did, and the moment that the
-/// point shows; what is restored of it is compared with the log.
+/// Captures through a proxy while a writer writes, restores, and compares with the log. Gives the report of the restore if the
+/// capture ended well and needed its oplog.
 async fn captured_is_the_moment(
     server: &MongoServer,
     seed: u64,
@@ -52,25 +52,35 @@ async fn captured_is_the_moment(
 ) -> Option<RestoreReport> {
     let writer = Writer::start(&server.uri(), seed).await;
     let stop = Arc::new(AtomicBool::new(false));
-    let writing = tokio::spawn(write_until(writer, stop.clone()));
-    let began = std::sync::OnceLock::new();
+    let (writing, began) = (tokio::spawn(write_until(writer, stop.clone())), Instant::now());
+    let first_read = std::sync::OnceLock::new();
     let proxy = MongoProxy::before(&server.uri(), move |command| {
         if command.contains_key("getMore") {
-            began.get_or_init(Instant::now);
+            first_read.get_or_init(Instant::now);
         }
         // So that replies hold few documents, and there are many.
         if command.contains_key("collStats") {
             return Fate::Is(doc! { "ok": 1.0, "avgObjSize": 100_000, "size": 1 });
         }
         // Since the first collection is read.
-        judge(command, began.get().map_or(Duration::ZERO, Instant::elapsed))
+        judge(command, first_read.get().map_or(Duration::ZERO, Instant::elapsed))
     });
     let points = Points::new().await;
     let job = BackupJob::new(points.repository.clone(), vec![source(&proxy.uri())]);
     let report = backup(&job, &progress(), &CancellationToken::new()).await.expect("a run");
     stop.store(true, Ordering::Relaxed);
     let writer = writing.await.expect("the writer ends");
-    assert_eq!(report.exit, Exit::Done, "seed {seed}: {:?}", report.sources[0].error);
+    let seconds = began.elapsed().as_secs_f64();
+    let writes = writer.log.0.len();
+    println!("seed {seed}: {writes} writes, {:.0} a second", writes as f64 / seconds);
+    if report.exit != Exit::Done {
+        // A clear error, and no snapshot. The test server's listings may miss a new collection for a while.
+        let error = report.sources[0].error.as_deref().unwrap_or_default();
+        assert!(error.contains("run the capture again"), "seed {seed}: {error}");
+        assert!(report.sources[0].snapshot.is_none(), "seed {seed}");
+        println!("seed {seed}: {error}");
+        return None;
+    }
     let point = points.latest().await;
     let manifest = point.manifest();
     assert_eq!(manifest.consistency.grade, ConsistencyGrade::PointInTime, "seed {seed}");
@@ -102,12 +112,10 @@ fn seeds() -> std::ops::Range<u64> {
 /// A step of time in which a capture goes slowly.
 const SLOWLY: Duration = Duration::from_millis(25);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_capture_longer_than_the_snapshot_shows_the_moment_of_its_end() {
-    let server = MongoServer::start();
-    let left = Arc::new(AtomicU64::new(0));
-    let gone = left.clone();
-    let restored = captured_is_the_moment(&server, 1, move |command, elapsed| {
+/// The server goes slowly, and loses the snapshot early; counts the reads that learn of it.
+fn slow(gone: &Arc<AtomicU64>) -> impl Fn(&Document, Duration) -> Fate + Send + Sync + use<> {
+    let gone = gone.clone();
+    move |command, elapsed| {
         let is_over = elapsed > Duration::from_millis(60);
         if command.contains_key("getMore") {
             if is_over && gone.fetch_add(1, Ordering::SeqCst) < 2 {
@@ -122,8 +130,21 @@ async fn a_capture_longer_than_the_snapshot_shows_the_moment_of_its_end() {
             return Fate::fails(239, "SnapshotTooOld");
         }
         Fate::Passes
-    })
-    .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_longer_than_the_snapshot_shows_the_moment_of_its_end() {
+    let server = MongoServer::start();
+    let left = Arc::new(AtomicU64::new(0));
+    let mut restored = None;
+    // A capture may be refused: see `captured_is_the_moment`.
+    for seed in [1, 101, 201, 301] {
+        restored = captured_is_the_moment(&server, seed, slow(&left)).await;
+        if restored.is_some() {
+            break;
+        }
+    }
     assert!(left.load(Ordering::SeqCst) >= 2, "the snapshot was gone before the end");
     let restored = restored.expect("the oplog was needed");
     assert!(
@@ -142,7 +163,7 @@ async fn a_capture_longer_than_the_snapshot_shows_the_moment_of_its_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_cursors_connections_and_members_end_no_capture() {
     let server = MongoServer::start();
-    let (mut compared, mut injected) = (0, 0);
+    let (mut compared, mut injected, mut seeds_run) = (0, 0, 0);
     for seed in seeds() {
         let random = std::sync::Mutex::new(Random(seed * 7919 + 1));
         let faults = Arc::new(AtomicU64::new(0));
@@ -169,7 +190,11 @@ async fn lost_cursors_connections_and_members_end_no_capture() {
         .await;
         injected += faults.load(Ordering::SeqCst);
         compared += u32::from(restored.is_some());
+        seeds_run += 1;
     }
     assert!(injected > 10, "{injected} faults");
-    assert!(compared > 0, "no capture needed the oplog and ended well");
+    println!(
+        "{injected} faults, {compared} of {seeds_run} captures needed the oplog and were compared"
+    );
+    assert!(compared * 2 > seeds_run, "only {compared} of {seeds_run} ended well");
 }

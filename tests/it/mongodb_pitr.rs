@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::support::{
     mongo_proxy::{Fate, MongoProxy},
-    mongo_writer::{DATABASE, Log, Random, Writer, state, write_until},
+    mongo_writer::{DATABASE, Log, Random, Writer, patient, state, write_until},
     servers::MongoServer,
     site::Site,
 };
@@ -110,7 +110,7 @@ fn position(value: &Value) -> Timestamp {
 async fn any_second_between_two_backups_is_restored_as_it_was() {
     let server = MongoServer::start();
     let proxy = proxy(&server);
-    let site = site(&proxy.uri());
+    let site = site(&patient(&proxy.uri()));
     let (seconds, moments) = amount();
     let writer = Writer::start(&server.uri(), 5).await;
     let stop = Arc::new(AtomicBool::new(false));

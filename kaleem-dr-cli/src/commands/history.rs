@@ -34,20 +34,17 @@ fn recorded(context: &Context, last: usize) -> Outcome {
 /// Adds runs from the repositories to the ledger, then prints its events.
 async fn rebuilt(context: &Context, last: usize) -> Outcome {
     let (site, json) = (context.load()?, context.global.json);
-    let mut worst = Exit::Done;
-    for (repository, added) in site.rebuild_past().await? {
+    let rebuilt = site.rebuild_past().await?;
+    for (repository, added) in rebuilt.repositories {
         match added {
             Ok(runs) => print_rebuilt(&repository, runs, json)?,
-            Err(error) => {
-                output::failure(&error.into(), json);
-                worst = Exit::Partial;
-            }
+            Err(error) => output::failure(&error.into(), json),
         }
     }
     if !json {
         print(&site.past(last)?, false)?;
     }
-    Ok(worst)
+    Ok(rebuilt.exit)
 }
 
 fn print_rebuilt(repository: &str, runs: usize, json: bool) -> Printed {

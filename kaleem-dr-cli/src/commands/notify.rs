@@ -1,12 +1,11 @@
 //! `notify test`, `notify --failed-unit`.
 
 use clap::{Args, Subcommand};
-use kaleem_dr_core::{ground::Exit, operate::monitor::Delivery};
+use kaleem_dr_core::operate::monitor::Delivery;
 
 use super::Outcome;
 use crate::{
     context::Context,
-    failure::Failure,
     output::{Printed, document, line},
 };
 
@@ -30,26 +29,12 @@ pub enum NotifyCommand {
 
 pub async fn notify(context: &Context, args: &Notify) -> Outcome {
     let site = context.load()?;
-    let monitor = site.monitor();
-    if let (Some(unit), false) = (&args.failed_unit, monitor.has_recipients()) {
-        // systemd calls it for every failed job; the journal has the failure.
-        tracing::warn!(unit, "the unit failed, and the config names no recipients for that");
-        return Ok(Exit::Done);
-    }
-    if !monitor.has_recipients() {
-        let mut failure =
-            Failure::usage(format!("{} configures no recipients", site.path().display()));
-        failure.advice = Some(
-            "add [monitoring.healthchecks], [[monitoring.webhook]] or [[monitoring.ntfy]]".into(),
-        );
-        return Err(failure);
-    }
-    let deliveries = match &args.failed_unit {
-        Some(unit) => monitor.unit_failed(unit).await.map_err(Failure::usage)?,
-        None => monitor.test().await,
+    let notified = match &args.failed_unit {
+        Some(unit) => site.notify_failed_unit(unit).await?,
+        None => site.notify_test().await?,
     };
-    print(&deliveries, context.global.json)?;
-    Ok(Delivery::exit_of(&deliveries))
+    print(&notified.deliveries, context.global.json)?;
+    Ok(notified.exit)
 }
 
 fn print(deliveries: &[Delivery], json: bool) -> Printed {

@@ -31,7 +31,7 @@ impl Random {
 }
 
 /// An address that waits for a server on a busy machine.
-fn patient(uri: &str) -> String {
+pub fn patient(uri: &str) -> String {
     let separator = if uri.contains('?') { '&' } else { '?' };
     format!("{uri}{separator}connectTimeoutMS=60000&heartbeatFrequencyMS=60000")
 }

@@ -29,6 +29,9 @@ pub enum SiteError {
     /// No repository of the config is a mirror, so there is nothing to replicate.
     #[error("{0}")]
     NoMirror(String),
+    /// The config names nobody to notify.
+    #[error("{0}")]
+    NoRecipient(String),
     /// A guard refused because data would be lost.
     #[error("{0}")]
     Refused(String),
@@ -84,7 +87,9 @@ impl From<StoreError> for SiteError {
 impl From<&SiteError> for Exit {
     fn from(error: &SiteError) -> Self {
         match error {
-            SiteError::Config(_) | SiteError::NoMirror(_) => Self::Usage,
+            SiteError::Config(_) | SiteError::NoMirror(_) | SiteError::NoRecipient(_) => {
+                Self::Usage
+            }
             SiteError::Schedule(error) => error.into(),
             SiteError::Refused(_) => Self::Refused,
             SiteError::Repository(error) | SiteError::Drill(DrillError::Repository(error)) => {

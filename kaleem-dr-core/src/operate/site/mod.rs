@@ -18,6 +18,7 @@ mod keys;
 mod locks;
 mod look;
 mod migrate;
+mod notify;
 mod oplog;
 mod parts;
 mod past;
@@ -49,7 +50,9 @@ pub use self::{
     locks::{LocksReport, Unlock},
     look::Doctor,
     migrate::{FirstRun, Migration},
+    notify::Notified,
     oplog::{Oplog, OplogRound, SliceOutcome},
+    past::Rebuilt,
     prune::Prune,
     repair::{IndexRepaired, MirrorRepair, SnapshotsRepair, SnapshotsRepaired},
     replicate::{MAX_DELETE_PERCENT, MirrorPass, Replicated, Replication},

@@ -3,12 +3,23 @@
 use super::{Site, SiteError};
 use crate::{
     engine::ledger::PastEvent,
+    ground::Exit,
     operate::{
         job::rebuild,
         metrics::{self, Value},
         report::ProofReport,
     },
 };
+
+/// The report of [`Site::rebuild_past`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Rebuilt {
+    /// Each repository of the config with the number of runs that were added, or the reason why it could not be read.
+    pub repositories: Vec<(String, Result<usize, SiteError>)>,
+    /// Exit status: 3 if a repository could not be read.
+    pub exit: Exit,
+}
 
 impl Site {
     /// The newest jobs of this host, newest first.
@@ -20,15 +31,14 @@ impl Site {
     }
 
     /// Adds the runs of the snapshots in the config's repositories to a history that was lost.
-    /// Returns the number of runs for each repository; if one cannot be opened, the others are
-    /// still read.
+    /// If one of them cannot be opened, the others are still read.
     ///
     /// # Errors
     /// If the history cannot be opened.
-    pub async fn rebuild_past(&self) -> Result<Vec<(String, Result<usize, SiteError>)>, SiteError> {
+    pub async fn rebuild_past(&self) -> Result<Rebuilt, SiteError> {
         let history = self.history()?;
         let host = self.config.settings.host_name();
-        let mut added = Vec::new();
+        let mut repositories = Vec::new();
         for name in self.config.settings.repository.keys() {
             let reading = async {
                 let repository = self.open_named(name).await?;
@@ -36,9 +46,10 @@ impl Site {
                 let place = repository.location();
                 Ok(rebuild(history.ledger(), &place, &snapshots, host.as_str())?)
             };
-            added.push((name.clone(), self.until_cancelled(Box::pin(reading)).await));
+            repositories.push((name.clone(), self.until_cancelled(Box::pin(reading)).await));
         }
-        Ok(added)
+        let is_whole = repositories.iter().all(|(_, added)| added.is_ok());
+        Ok(Rebuilt { repositories, exit: if is_whole { Exit::Done } else { Exit::Partial } })
     }
 
     /// The proof report of a drill, given by id prefix; of the newest drill by default.
