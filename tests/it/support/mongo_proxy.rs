@@ -1,6 +1,7 @@
 //! Stands between a program and a MongoDB server, and does to single commands what networks and busy servers do.
 
 use std::{
+    collections::BTreeMap,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, Mutex},
@@ -8,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mongodb::bson::{Document, deserialize_from_slice, doc, serialize_to_vec};
+use mongodb::bson::{Bson, Document, deserialize_from_slice, doc, serialize_to_vec};
 
 /// What becomes of a command.
 pub enum Fate {
@@ -45,11 +46,12 @@ impl MongoProxy {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = listener.local_addr().expect("it has an address").port();
         let judge: Arc<Judge> = Arc::new(judge);
+        let uuids = Arc::new(Uuids::default());
         thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
                 let Ok(server) = TcpStream::connect(&server) else { continue };
-                let judge = judge.clone();
-                thread::spawn(move || drop(serve(&client, &server, &*judge)));
+                let (judge, uuids) = (judge.clone(), uuids.clone());
+                thread::spawn(move || drop(serve(&client, &server, &*judge, uuids)));
             }
         });
         Self { port }
@@ -61,12 +63,46 @@ impl MongoProxy {
     }
 }
 
-fn serve(mut client: &TcpStream, mut server: &TcpStream, judge: &Judge) -> std::io::Result<()> {
+/// A rename preserves the UUID of a collection, but the test server gives it another one. So listings show collections that the
+/// tests' writer renamed from `madeN` to `keptN` with the UUID that they had before.
+#[derive(Default)]
+struct Uuids(Mutex<BTreeMap<String, Bson>>);
+
+impl Uuids {
+    fn preserved(&self, message: Vec<u8>) -> Vec<u8> {
+        let Some(mut reply) = command(&message) else { return message };
+        let Ok(cursor) = reply.get_document_mut("cursor") else { return message };
+        if !cursor.get_str("ns").is_ok_and(|name| name.ends_with("$cmd.listCollections")) {
+            return message;
+        }
+        let mut known = self.0.lock().expect("no other thread failed");
+        for listed in cursor.get_array_mut("firstBatch").into_iter().flatten() {
+            let Some(listed) = listed.as_document_mut() else { continue };
+            let name = listed.get_str("name").unwrap_or_default().to_owned();
+            let Ok(info) = listed.get_document_mut("info") else { continue };
+            let before = name.strip_prefix("kept").and_then(|n| known.get(&format!("made{n}")));
+            if let Some(uuid) = before {
+                info.insert("uuid", uuid.clone());
+            } else if let Some(uuid) = info.get("uuid") {
+                known.insert(name, uuid.clone());
+            }
+        }
+        encoded(&message[4..12], &reply)
+    }
+}
+
+fn serve(
+    mut client: &TcpStream,
+    mut server: &TcpStream,
+    judge: &Judge,
+    uuids: Arc<Uuids>,
+) -> std::io::Result<()> {
     let answers = Arc::new(Mutex::new(client.try_clone()?));
     let (mut from, to) = (server.try_clone()?, answers.clone());
     let end = client.try_clone()?;
     thread::spawn(move || {
         while let Ok(message) = message(&mut from) {
+            let message = uuids.preserved(message);
             let mut to = to.lock().expect("no other thread failed");
             if to.write_all(&message).is_err() {
                 break;
@@ -123,11 +159,15 @@ fn command(message: &[u8]) -> Option<Document> {
 }
 
 fn reply(to: &[u8], answer: &Document) -> Vec<u8> {
+    encoded(&[&to[4..8], &to[4..8]].concat(), answer)
+}
+
+/// A message with these two ids, its own and that of the request.
+fn encoded(ids: &[u8], answer: &Document) -> Vec<u8> {
     let body = serialize_to_vec(answer).expect("it is BSON");
     let length = i32::try_from(21 + body.len()).expect("it is short");
     let mut message = length.to_le_bytes().to_vec();
-    message.extend_from_slice(&to[4..8]);
-    message.extend_from_slice(&to[4..8]);
+    message.extend_from_slice(ids);
     message.extend_from_slice(&2013_i32.to_le_bytes());
     message.extend_from_slice(&[0; 5]);
     message.extend_from_slice(&body);
