@@ -146,6 +146,12 @@ def mongo(uri):
                 for n in range(start, min(count, start + 5000))
             )
         client[name][collection].create_index([("name", 1), ("n", -1)])
+    reader = Path(PROGRAM).parent / "examples" / "read_mongodb"
+    dump, restore = shutil.which("mongodump"), shutil.which("mongorestore")
+    for _ in range(ROUNDS):
+        run("mongo: read alone", "kaleem-dr", [str(reader)], {"MONGO_URI": f"{uri.rstrip('/')}/{name}"})
+        if dump:
+            run("mongo: read alone", "mongodump", [dump, "--quiet", f"--uri={uri.rstrip('/')}/{name}", "--archive=/dev/null"], {})
     secret = HOME / "mongo.uri"
     secret.write_text(f"{uri.rstrip('/')}/{name}")
     secret.chmod(0o600)
@@ -158,8 +164,17 @@ def mongo(uri):
     for what in ("mongo: first backup", "mongo: nothing changed"):
         run(what, "kaleem-dr", [*ours, "backup"], {})
         sizes.append(sum(path.stat().st_size for path in repository.rglob("*") if path.is_file()))
-    client.drop_database(f"{name}_copy")
-    run("mongo: restore, compared", "kaleem-dr", [*ours, "restore", "mongo", "--to", f"{name}_copy"], {})
+    archive = HOME / "mongo.archive"
+    if restore:
+        subprocess.run([dump, "--quiet", f"--uri={uri.rstrip('/')}/{name}", f"--archive={archive}"], check=True)
+    for _ in range(ROUNDS):
+        client.drop_database(f"{name}_copy")
+        run("mongo: restore, compared", "kaleem-dr", [*ours, "restore", "mongo", "--to", f"{name}_copy"], {})
+        client.drop_database(f"{name}_copy")
+        if restore:
+            names = [f"--nsFrom={name}.*", f"--nsTo={name}_copy.*"]
+            run("mongo: restore, compared", "mongorestore", [restore, "--quiet", f"--uri={uri}", f"--archive={archive}", *names], {})
+    archive.unlink(missing_ok=True)
     client.drop_database(f"{name}_copy")
     client.drop_database(name)
     first, second = sizes[1], sizes[2] - sizes[1]

@@ -6,12 +6,14 @@
 //! every reader here records its own end in the capture's state, which the commit gate evaluates.
 
 mod capture;
+mod drain;
 mod entry;
 mod state;
 
 pub(crate) use self::state::{CaptureOutcome, CaptureState};
 pub use self::{
     capture::{ArtifactWriter, Capture},
+    drain::{Drained, drain},
     entry::{Entry, EntryKind, EntryMeta, OpenFile, StreamReader},
 };
 
@@ -41,7 +43,7 @@ mod tests {
     }
 
     /// Reads every stream to its end on a thread of its own, as the archiver does.
-    fn drain(
+    fn read_all(
         mut entries: mpsc::Receiver<Entry>,
     ) -> std::thread::JoinHandle<Vec<(PathBuf, io::Result<Vec<u8>>)>> {
         std::thread::spawn(move || {
@@ -59,7 +61,7 @@ mod tests {
     #[tokio::test]
     async fn what_goes_in_comes_out_and_is_recorded() {
         let (mut capture, entries, state) = begin();
-        let reader = drain(entries);
+        let reader = read_all(entries);
         let body = Bytes::from(vec![7; 3 * PIECE_BYTES + 11]);
         capture.whole(path("a"), body.clone(), Some(3)).await.unwrap();
         capture.whole(path("b"), Bytes::new(), None).await.unwrap();
@@ -77,7 +79,7 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_writer_spoils_the_capture_and_breaks_the_stream() {
         let (mut capture, entries, state) = begin();
-        let reader = drain(entries);
+        let reader = read_all(entries);
         let mut writer = capture.artifact(path("a")).await.unwrap();
         writer.write(Bytes::from_static(b"half")).await.unwrap();
         drop(writer);
@@ -112,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn paths_must_ascend() {
         let (mut capture, entries, _state) = begin();
-        let reader = drain(entries);
+        let reader = read_all(entries);
         capture.whole(path("b"), Bytes::new(), None).await.unwrap();
         let error = capture.artifact(path("a")).await.unwrap_err();
         assert!(error.to_string().contains("must ascend"), "{error}");
