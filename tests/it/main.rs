@@ -40,6 +40,7 @@ mod monitor;
 mod n8n;
 mod notify;
 mod qdrant;
+mod qdrant_cluster;
 mod qdrant_engine;
 mod rabbitmq;
 mod rabbitmq_plan;

@@ -1,5 +1,7 @@
 //! The calls of Qdrant's HTTP API that this source uses, as observed with Qdrant 1.18.
 
+use std::fmt;
+
 use bytes::Bytes;
 use kaleem_dr_core::{engine::manifest::ServerInfo, ground::SourceError};
 use reqwest::{
@@ -44,8 +46,49 @@ pub struct Shard {
     pub shard_key: Option<Value>,
 }
 
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.shard_key {
+            Some(key) => write!(f, "{} ({key})", self.shard_id),
+            None => write!(f, "{}", self.shard_id),
+        }
+    }
+}
+
+/// What a snapshot is taken of: a collection as one node holds it, or one shard as one peer of a
+/// cluster holds it. Names of snapshots are unique within it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Subject {
+    pub(super) collection: String,
+    pub(super) shard: Option<u32>,
+}
+
+impl Subject {
+    pub(super) fn collection(name: &str) -> Self {
+        Self { collection: name.to_owned(), shard: None }
+    }
+
+    pub(super) fn shard(name: &str, shard: u32) -> Self {
+        Self { collection: name.to_owned(), shard: Some(shard) }
+    }
+
+    fn path(&self) -> String {
+        let collection = collection(&self.collection);
+        self.shard.map_or_else(|| collection.clone(), |id| format!("{collection}/shards/{id}"))
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.shard {
+            Some(id) => write!(f, "shard {id} of {}", self.collection),
+            None => f.write_str(&self.collection),
+        }
+    }
+}
+
 /// A snapshot file on the server.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct SnapshotFile {
     pub(super) name: String,
     #[serde(default)]
@@ -59,7 +102,7 @@ pub(super) struct Download {
     pub(super) etag: Option<HeaderValue>,
 }
 
-fn collection(name: &str) -> String {
+pub(super) fn collection(name: &str) -> String {
     format!("collections/{}", path_segment(name))
 }
 
@@ -73,19 +116,6 @@ impl QdrantClient {
         let root: Root =
             self.call(Method::GET, "", None, "return its version").await?.document()?;
         Ok(ServerInfo::new("Qdrant", root.version))
-    }
-
-    /// Number of peers in the cluster; `None` if the server is not clustered.
-    pub(super) async fn peers(&self) -> Result<Option<usize>, SourceError> {
-        #[derive(Deserialize)]
-        struct Cluster {
-            status: String,
-            #[serde(default)]
-            peers: serde_json::Map<String, Value>,
-        }
-        let cluster: Cluster =
-            self.call(Method::GET, "cluster", None, "describe its cluster").await?.result()?;
-        Ok((cluster.status != "disabled").then_some(cluster.peers.len()))
     }
 
     /// The names of all collections, sorted.
@@ -125,26 +155,6 @@ impl QdrantClient {
             .call(Method::GET, &collection(name), None, &format!("describe collection {name}"))
             .await?;
         answer.found().map(super::client::Answer::result).transpose()
-    }
-
-    /// The shards of a collection, sorted by id.
-    pub(super) async fn shards(&self, name: &str) -> Result<Vec<Shard>, SourceError> {
-        #[derive(Deserialize)]
-        struct Distribution {
-            local_shards: Vec<Shard>,
-            #[serde(default)]
-            remote_shards: Vec<Shard>,
-        }
-        let path = format!("{}/cluster", collection(name));
-        let answer: Distribution = self
-            .call(Method::GET, &path, None, &format!("list shards of {name}"))
-            .await?
-            .result()?;
-        let mut shards = answer.local_shards;
-        shards.extend(answer.remote_shards);
-        shards.sort_by_key(|shard| shard.shard_id);
-        shards.dedup_by_key(|shard| shard.shard_id);
-        Ok(shards)
     }
 
     /// The exact number of points in a collection.
@@ -187,15 +197,16 @@ impl QdrantClient {
     }
 
     /// Creates a snapshot, which stays on the server until it is deleted.
-    pub(super) async fn create_snapshot(&self, name: &str) -> Result<SnapshotFile, SourceError> {
-        let path = format!("{}/snapshots?wait=true", collection(name));
-        self.long_call(Method::POST, &path, &format!("create a snapshot of {name}")).await?.result()
+    pub(super) async fn create_snapshot(&self, of: &Subject) -> Result<SnapshotFile, SourceError> {
+        let path = format!("{}/snapshots?wait=true", of.path());
+        self.long_call(Method::POST, &path, &format!("create a snapshot of {of}")).await?.result()
     }
 
     /// Reports whether the API key may create snapshots, without creating one: `absent` is a
-    /// collection that does not exist.
+    /// collection that does not exist. The request is for a shard's snapshot, because one for a
+    /// collection's leaves an empty directory on the server (Qdrant 1.18).
     pub(super) async fn may_snapshot(&self, absent: &str) -> Result<bool, SourceError> {
-        let path = format!("{}/snapshots?wait=true", collection(absent));
+        let path = format!("{}/snapshots?wait=true", Subject::shard(absent, 0).path());
         match self.call(Method::POST, &path, None, "create snapshots").await {
             Ok(answer) => Ok(answer.status == StatusCode::NOT_FOUND),
             Err(SourceError::Unauthorised { .. }) => Ok(false),
@@ -203,22 +214,22 @@ impl QdrantClient {
         }
     }
 
-    /// The snapshot files of a collection; empty if the collection does not exist.
-    pub(super) async fn snapshots(&self, name: &str) -> Result<Vec<SnapshotFile>, SourceError> {
-        let path = format!("{}/snapshots", collection(name));
+    /// The snapshot files; none if the collection does not exist.
+    pub(super) async fn snapshots(&self, of: &Subject) -> Result<Vec<SnapshotFile>, SourceError> {
+        let path = format!("{}/snapshots", of.path());
         let answer =
-            self.call(Method::GET, &path, None, &format!("list snapshots of {name}")).await?;
+            self.call(Method::GET, &path, None, &format!("list snapshots of {of}")).await?;
         answer.found().map_or_else(|| Ok(Vec::new()), super::client::Answer::result)
     }
 
     /// Deletes a snapshot file. Succeeds if it does not exist.
     pub(super) async fn delete_snapshot(
         &self,
-        name: &str,
+        of: &Subject,
         snapshot: &str,
     ) -> Result<(), SourceError> {
-        let path = format!("{}/snapshots/{}?wait=true", collection(name), path_segment(snapshot));
-        let action = format!("delete the temporary snapshot {snapshot} of {name}");
+        let path = format!("{}/snapshots/{}?wait=true", of.path(), path_segment(snapshot));
+        let action = format!("delete the temporary snapshot {snapshot} of {of}");
         let answer = self.call(Method::DELETE, &path, None, &action).await?;
         answer.found().map_or(Ok(()), |answer| answer.result::<bool>().map(drop))
     }
@@ -227,13 +238,13 @@ impl QdrantClient {
     /// body has no time-out.
     pub(super) async fn download(
         &self,
-        name: &str,
+        of: &Subject,
         snapshot: &str,
         offset: u64,
         etag: Option<&HeaderValue>,
     ) -> Result<Download, SourceError> {
-        let action = format!("send snapshot {snapshot} of {name}");
-        let path = format!("{}/snapshots/{}", collection(name), path_segment(snapshot));
+        let action = format!("send snapshot {snapshot} of {of}");
+        let path = format!("{}/snapshots/{}", of.path(), path_segment(snapshot));
         // With gzip encoding, the bytes of the body would not match the checksum.
         let mut request = self
             .request(Method::GET, &path)?
@@ -279,34 +290,30 @@ impl QdrantClient {
         self.failed(action, format!("it sent nothing for {} s", self.timeout().as_secs()))
     }
 
-    /// Uploads a snapshot, which creates (or overwrites!) the collection `name`. The file stays on
-    /// the server as `file_name`.
+    /// Replaces a shard of a collection with an uploaded snapshot. Call the peer that holds it. Other
+    /// replicas of the shard are then filled from it.
     ///
-    /// `name` must not be an alias: the collection behind it would be overwritten.
-    pub(super) async fn upload(
+    /// Unlike an upload to a collection, this leaves neither a file nor a directory on the server
+    /// (Qdrant 1.18).
+    pub(super) async fn upload_shard(
         &self,
-        name: &str,
-        file_name: &str,
+        shard: &Subject,
         sha256: &str,
         size_bytes: u64,
         body: Body,
     ) -> Result<(), SourceError> {
-        let action = format!("restore collection {name}");
+        let action = format!("restore {shard}");
         let path = format!(
             "{}/snapshots/upload?wait=true&priority=snapshot&checksum={sha256}",
-            collection(name)
+            shard.path()
         );
-        let part = Part::stream_with_length(body, size_bytes).file_name(file_name.to_owned());
+        let part = Part::stream_with_length(body, size_bytes).file_name("kaleem-dr.snapshot");
         let part =
             part.mime_str("application/octet-stream").map_err(|error| self.unreachable(error))?;
         let form = Form::new().part("snapshot", part);
         let request = self.long(self.request(Method::POST, &path)?.multipart(form));
-        let taken: bool = self.send(request, &action).await?.result()?;
-        if taken {
-            Ok(())
-        } else {
-            Err(self.failed(&action, "its reply says that it did not accept the snapshot"))
-        }
+        // A success is `"result": null`.
+        self.send(request, &action).await?.result::<Value>().map(drop)
     }
 
     pub(super) async fn create_collection(
@@ -332,6 +339,30 @@ impl QdrantClient {
         let body = json!({ "shard_key": key, "shards_number": shards });
         let made: bool = self.call(Method::PUT, &path, Some(&body), &action).await?.result()?;
         if made { Ok(()) } else { Err(self.failed(&action, "its reply says that it did not")) }
+    }
+
+    /// Changes settings that cannot be set when a collection is created.
+    pub(super) async fn change_collection(
+        &self,
+        name: &str,
+        change: &Value,
+    ) -> Result<(), SourceError> {
+        let action = format!("change the settings of {name}");
+        let answer = self.call(Method::PATCH, &collection(name), Some(change), &action).await?;
+        answer.result::<Value>().map(drop)
+    }
+
+    /// Creates a payload index, and waits for it.
+    pub(super) async fn create_index(
+        &self,
+        name: &str,
+        field: &str,
+        schema: &Value,
+    ) -> Result<(), SourceError> {
+        let path = format!("{}/index?wait=true", collection(name));
+        let body = json!({ "field_name": field, "field_schema": schema });
+        let action = format!("create the index of {field} in {name}");
+        self.call(Method::PUT, &path, Some(&body), &action).await?.result::<Value>().map(drop)
     }
 
     /// Deletes a collection with all of its points. Succeeds if it does not exist.

@@ -11,7 +11,7 @@ use std::{
     path::Component,
 };
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tar::{Archive, EntryType};
 
 use super::api::Shard;
@@ -28,6 +28,8 @@ pub(super) struct CollectionFile {
     pub(super) payload_index: Value,
     keys: Value,
     shards: BTreeMap<u32, ShardFiles>,
+    /// The shard, if this is the snapshot of one.
+    only: Option<u32>,
     has_version: bool,
     /// Its defects, one sentence each.
     pub(super) faults: Vec<String>,
@@ -51,6 +53,21 @@ impl CollectionFile {
             found.faults.push(error.to_string());
         }
         found.check();
+        found
+    }
+
+    /// Checks the snapshot file of one shard, which a peer of a cluster takes: it has the files of
+    /// the directory `N/`, and no settings of the collection.
+    pub(super) fn walk_shard(shard: u32, file: &mut dyn Read) -> Self {
+        let mut found = Self { only: Some(shard), ..Self::default() };
+        let mut file = EndWatch::new(file);
+        if let Err(error) = found.entries(&mut file) {
+            found.faults.push(format!("reading it failed after {} bytes: {error}", file.read));
+        } else if let Err(error) = file.check_end() {
+            found.faults.push(error.to_string());
+        }
+        found.shard(shard);
+        found.check_shards();
         found
     }
 
@@ -84,6 +101,10 @@ impl CollectionFile {
         for entry in Archive::new(file).entries()? {
             let mut entry = entry?;
             let Some(name) = self.plain_name(&entry, "") else { continue };
+            let name = match self.only {
+                Some(shard) => format!("{shard}/{name}"),
+                None => name,
+            };
             if !names.insert(name.clone()) {
                 self.faults.push(format!("it contains {name} twice"));
             }
@@ -121,10 +142,11 @@ impl CollectionFile {
 
     fn segment(&mut self, segment: &str, file: &mut dyn Read) -> io::Result<()> {
         let mut directories = BTreeSet::new();
-        let (mut settings, mut has_version) = (Value::Null, false);
+        let (mut settings, mut has_version, mut has_rocksdb) = (Value::Null, false, false);
         for entry in Archive::new(file).entries()? {
             let mut entry = entry?;
             let Some(name) = self.plain_name(&entry, segment) else { continue };
+            has_rocksdb |= name.starts_with("snapshot/db_backup/");
             let Some(name) = name.strip_prefix("snapshot/files/") else { continue };
             if let Some((directory, _)) = name.split_once('/') {
                 directories.insert(directory.to_owned());
@@ -142,13 +164,24 @@ impl CollectionFile {
             self.faults.push(format!("segment {segment} lacks its version.info or segment.json"));
         }
         for kind in ["vector_data", "sparse_vector_data"] {
-            for vector in settings["config"][kind].as_object().into_iter().flat_map(Map::keys) {
-                let storage = if vector.is_empty() {
+            for (vector, about) in settings["config"][kind].as_object().into_iter().flatten() {
+                let directory = if vector.is_empty() {
                     "vector_storage".to_owned()
                 } else {
                     format!("vector_storage-{vector}")
                 };
-                if !directories.contains(&storage) {
+                let is_stored = match about["storage_type"].as_str() {
+                    // A vector that was added to a segment which cannot change (Qdrant 1.18).
+                    Some("Empty" | "empty") => true,
+                    // In the segment's RocksDB (before Qdrant 1.17); the second is a sparse vector,
+                    // for which it is the default.
+                    Some("Memory" | "on_disk") => has_rocksdb || directories.contains(&directory),
+                    None if kind == "sparse_vector_data" => {
+                        has_rocksdb || directories.contains(&directory)
+                    }
+                    _ => directories.contains(&directory),
+                };
+                if !is_stored {
                     self.faults
                         .push(format!("segment {segment} lacks the storage of vector `{vector}`"));
                 }
@@ -209,6 +242,16 @@ impl CollectionFile {
                 self.shards.len()
             ));
         }
+        self.check_shards();
+        if by_key {
+            for shard in self.shards().into_iter().filter(|shard| shard.shard_key.is_none()) {
+                self.faults
+                    .push(format!("shard {} has no key in shard_key_mapping.json", shard.shard_id));
+            }
+        }
+    }
+
+    fn check_shards(&mut self) {
         for (id, shard) in &self.shards {
             if shard.segments == 0 {
                 self.faults.push(format!("shard {id} has no segment"));
@@ -220,12 +263,6 @@ impl CollectionFile {
                 if !shard.settings.contains(settings) {
                     self.faults.push(format!("shard {id} lacks {settings}"));
                 }
-            }
-        }
-        if by_key {
-            for shard in self.shards().into_iter().filter(|shard| shard.shard_key.is_none()) {
-                self.faults
-                    .push(format!("shard {} has no key in shard_key_mapping.json", shard.shard_id));
             }
         }
     }
@@ -369,6 +406,63 @@ mod tests {
             faults[0].contains("version.info is an entry of a type that Qdrant refuses"),
             "{faults:?}"
         );
+    }
+
+    #[test]
+    fn the_snapshot_of_one_shard_is_checked_like_a_part_of_a_collections() {
+        const SHARD: &[u8] =
+            include_bytes!("../../../tests/fixtures/qdrant/cluster/tenants-shard-2.snapshot");
+        let found = CollectionFile::walk_shard(2, &mut { SHARD });
+        assert_eq!(found.faults, [] as [String; 0]);
+        assert_eq!(found.shards(), [Shard { shard_id: 2, shard_key: None }]);
+        assert_eq!(found.segments(), 1);
+        for length in (0..SHARD.len()).step_by(512) {
+            let found = CollectionFile::walk_shard(2, &mut &SHARD[..length]);
+            assert!(!found.faults.is_empty(), "cut to {length} bytes");
+        }
+    }
+
+    /// A segment with one vector of this storage type, and one other file.
+    fn segment(kind: &str, storage: &str, file: &str) -> Vec<u8> {
+        let mut out = Builder::new(Vec::new());
+        let settings = format!(r#"{{"config":{{"{kind}":{{"v":{{"storage_type":{storage}}}}}}}}}"#);
+        for (name, content) in [
+            ("snapshot/files/segment.json", settings.as_str()),
+            ("snapshot/files/version.info", "0.6.0"),
+            (file, "x"),
+        ] {
+            let mut header = Header::new_gnu();
+            header.set_size(content.len() as u64);
+            out.append_data(&mut header, name, content.as_bytes()).unwrap();
+        }
+        out.into_inner().unwrap()
+    }
+
+    #[test]
+    fn vectors_that_are_empty_or_in_rocksdb_need_no_directory_and_others_do() {
+        let (dense, sparse) = ("vector_data", "sparse_vector_data");
+        let (rocksdb, other) = ("snapshot/db_backup/meta/1", "snapshot/files/other");
+        for (kind, storage, file, is_whole) in [
+            (dense, r#""Empty""#, other, true),
+            (sparse, r#""empty""#, other, true),
+            (dense, r#""Memory""#, rocksdb, true),
+            (sparse, r#""on_disk""#, rocksdb, true),
+            (sparse, "null", rocksdb, true),
+            (dense, r#""Memory""#, other, false),
+            (sparse, r#""on_disk""#, other, false),
+            (dense, r#""ChunkedMmap""#, rocksdb, false),
+            (sparse, r#""mmap""#, other, false),
+            (sparse, r#""mmap""#, "snapshot/files/vector_storage-v/x", true),
+        ] {
+            let mut found = CollectionFile::default();
+            found.segment("s", &mut &segment(kind, storage, file)[..]).unwrap();
+            assert_eq!(
+                found.faults.is_empty(),
+                is_whole,
+                "{kind} {storage} {file}: {:?}",
+                found.faults
+            );
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use kaleem_dr_core::{
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
-    header::{HeaderMap, HeaderValue},
+    header::{HeaderMap, HeaderValue, RETRY_AFTER},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -22,6 +22,10 @@ use crate::http_api::{self, BodyError, HttpApi, read};
 /// Limit for a reply kept in memory, in bytes. Points are read in pages of a few MiB; only a single
 /// huge point can be longer.
 const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
+
+/// Limit for the time that one request waits because the server limits their rate. Its limits are
+/// per minute.
+const MOST_WAITING: Duration = Duration::from_secs(5 * 60);
 
 /// A server, with the API key for it.
 pub struct QdrantClient {
@@ -46,6 +50,25 @@ impl QdrantClient {
         config: &QdrantConfig,
         api_key: Option<&SecretString>,
     ) -> Result<Self, QdrantConfigError> {
+        Self::at(&config.url, config, api_key)
+    }
+
+    /// The clients for `url` and each of `peers`, in this order.
+    pub(super) fn all(
+        config: &QdrantConfig,
+        api_key: Option<&SecretString>,
+    ) -> Result<Vec<Self>, QdrantConfigError> {
+        std::iter::once(&config.url)
+            .chain(&config.peers)
+            .map(|url| Self::at(url, config, api_key))
+            .collect()
+    }
+
+    fn at(
+        url: &str,
+        config: &QdrantConfig,
+        api_key: Option<&SecretString>,
+    ) -> Result<Self, QdrantConfigError> {
         let mut headers = HeaderMap::new();
         if let Some(key) = api_key {
             let mut key = HeaderValue::from_str(key.expose_secret())
@@ -53,7 +76,7 @@ impl QdrantClient {
             key.set_sensitive(true);
             headers.insert("api-key", key);
         }
-        let api = HttpApi::new(&config.url, config.ca_file.as_ref(), headers)?;
+        let api = HttpApi::new(url, config.ca_file.as_ref(), headers)?;
         if api.url().contains('?') {
             return Err(QdrantConfigError::CredentialsInUrl);
         }
@@ -99,6 +122,20 @@ impl QdrantClient {
     /// Limit for a silence within a download.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
+    }
+
+    /// Limit for an operation on a whole collection.
+    pub(super) fn snapshot_timeout(&self) -> Duration {
+        self.snapshot_timeout
+    }
+
+    /// The status of the reply that caused an error, if a reply did.
+    pub(super) fn status_of(error: &SourceError) -> Option<StatusCode> {
+        let SourceError::Server { cause, .. } = error else { return None };
+        match cause.downcast_ref::<Failure>()? {
+            Failure::Status { status, .. } => Some(*status),
+            Failure::TooLong | Failure::NotOurs(_) => None,
+        }
     }
 
     /// A request without a time-out of its own.
@@ -156,7 +193,7 @@ impl QdrantClient {
         request: RequestBuilder,
         action: &str,
     ) -> Result<Answer, SourceError> {
-        let mut response = self.api.send(request).await?;
+        let mut response = self.send_patiently(request).await?;
         let body = read(&mut response, ANSWER_LIMIT_BYTES).await.map_err(|error| match error {
             BodyError::Broken(error) => self.unreachable(error),
             BodyError::TooLong => self.failed(action, Failure::TooLong),
@@ -168,6 +205,29 @@ impl QdrantClient {
             action: action.to_owned(),
             server: self.api.server().to_owned(),
         })
+    }
+
+    /// Sends a request, again if the server limits the rate of requests (strict mode) and names the
+    /// time until the next one.
+    async fn send_patiently(&self, mut request: RequestBuilder) -> Result<Response, SourceError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            // `None` if the body is a stream.
+            let again = request.try_clone();
+            let response = self.api.send(request).await?;
+            let pause = (response.status() == StatusCode::TOO_MANY_REQUESTS)
+                .then(|| response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok())
+                .flatten()
+                .map(|seconds: u64| Duration::from_secs(seconds.max(1)));
+            match (pause, again) {
+                (Some(pause), Some(again)) if waited + pause <= MOST_WAITING => {
+                    tokio::time::sleep(pause).await;
+                    waited += pause;
+                    request = again;
+                }
+                _ => return Ok(response),
+            }
+        }
     }
 
     /// Turns a denied API key into an error, and passes on every other reply.

@@ -11,7 +11,8 @@ use kaleem_dr_core::{
 use super::{
     client::QdrantClient,
     contents::Stored,
-    description::{Description, Points},
+    description::{Description, Points, in_words},
+    layout::list,
 };
 
 /// The result of a comparison.
@@ -101,20 +102,17 @@ impl Comparison {
     }
 }
 
+/// The shards, by number; those of keys, by key, because Qdrant numbers them itself.
 async fn compare_shards(
     description: &Description,
     client: &QdrantClient,
     target: &str,
 ) -> Result<Option<Difference>, SourceError> {
-    let said = |shards: &[super::Shard]| {
-        let one = |shard: &super::Shard| match &shard.shard_key {
-            Some(key) => format!("{} ({key})", shard.shard_id),
-            None => shard.shard_id.to_string(),
-        };
-        shards.iter().map(one).collect::<Vec<_>>().join(", ")
-    };
-    let (expected, found) = (said(&description.shards), said(&client.shards(target).await?));
-    Ok((expected != found).then(|| {
-        Difference::new(format!("collection {}: shards", description.name), expected, found)
-    }))
+    let found = list(&client.layout(target).await?.shards);
+    if description.match_shards(&found).is_ok() {
+        return Ok(None);
+    }
+    let (expected, found) = (in_words(&description.shards), in_words(&found));
+    let what = format!("collection {}: shards", description.name);
+    Ok(Some(Difference::new(what, expected, found)))
 }

@@ -15,6 +15,11 @@ use crate::http_api::HttpApiError;
 pub struct QdrantConfig {
     /// URL of the HTTP API, such as `http://127.0.0.1:6333`.
     pub url: String,
+    /// In a cluster of several peers: the URLs of the peers' HTTP APIs. Each shard is captured from a
+    /// peer that holds it, and restored to one. `url` may be the address of a load balancer if each
+    /// peer is listed here, and need not be repeated if it is that of a peer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<String>,
     /// An API key with write access: Qdrant takes no snapshot with a read-only key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretRef>,
@@ -50,6 +55,7 @@ impl QdrantConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            peers: Vec::new(),
             api_key: None,
             ca_file: None,
             collections: Vec::new(),
@@ -78,12 +84,14 @@ fn default_snapshot_timeout_seconds() -> NonZeroU64 {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QdrantConfigError {
-    /// The URL is invalid. It is not shown, because it may contain a key.
-    #[error("`url` is not the URL of a Qdrant HTTP API, such as http://127.0.0.1:6333: {0}")]
-    Url(String),
-    /// The URL contains a user, a password or a query.
+    /// A URL is invalid. It is not shown, because it may contain a key.
     #[error(
-        "`url` contains a user, a password or a query, which would be visible in `ps`, logs and reports; set the API key with \
+        "`url`, or an entry of `peers`, is not the URL of a Qdrant HTTP API, such as http://127.0.0.1:6333: {0}"
+    )]
+    Url(String),
+    /// A URL contains a user, a password or a query.
+    #[error(
+        "`url`, or an entry of `peers`, contains a user, a password or a query, which would be visible in `ps`, logs and reports; set the API key with \
          `api_key`, such as {{ file = \"/etc/kaleem-dr/qdrant.key\" }}"
     )]
     CredentialsInUrl,

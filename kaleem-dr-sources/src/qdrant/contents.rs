@@ -1,13 +1,17 @@
 //! The content of a point of this source: descriptions, snapshots, aliases.
 
+use std::collections::BTreeMap;
+
 use globset::GlobSet;
 use kaleem_dr_core::{
-    engine::manifest::ArtifactRecord, ground::SourceError, recovery::point::PointReader,
+    engine::manifest::ArtifactRecord,
+    ground::{ArtifactPath, SourceError},
+    recovery::point::PointReader,
 };
 use serde::Deserialize;
 
 use super::{
-    api::Alias,
+    api::{Alias, Shard},
     description::{DIRECTORY, Description, LIMIT_BYTES, aliases_path},
     names,
 };
@@ -23,12 +27,29 @@ pub(super) struct Contents {
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) description: Description,
-    pub(super) snapshot: ArtifactRecord,
+    pub(super) files: Files,
+}
+
+/// The snapshot files of a collection.
+#[derive(Clone, Debug)]
+pub(super) enum Files {
+    /// One file with all shards: the snapshot that a single node takes.
+    Whole(ArtifactRecord),
+    /// One file for each shard, by id: the snapshots that the peers of a cluster take.
+    Shards(BTreeMap<u32, ArtifactRecord>),
 }
 
 impl Stored {
     pub(super) fn name(&self) -> &str {
         &self.description.name
+    }
+
+    /// Length of all of its files.
+    pub(super) fn size_bytes(&self) -> u64 {
+        match &self.files {
+            Files::Whole(file) => file.size_bytes,
+            Files::Shards(files) => files.values().map(|file| file.size_bytes).sum(),
+        }
     }
 }
 
@@ -46,11 +67,29 @@ impl Contents {
             }
             let bytes = point.artifact(&record.path).await?.read_all(LIMIT_BYTES).await?;
             let description = Description::parse(&bytes, &record.path)?;
-            let path = description.snapshot_path();
-            let snapshot = point.manifest().artifact(path.as_str()).cloned();
-            let snapshot = snapshot
-                .ok_or_else(|| SourceError::Point(format!("it has no artifact {path}").into()))?;
-            collections.push(Stored { description, snapshot });
+            let file = |path: ArtifactPath| {
+                let missing = || SourceError::Point(format!("it has no artifact {path}").into());
+                point.manifest().artifact(path.as_str()).cloned().ok_or_else(missing)
+            };
+            let whole = description.snapshot_path();
+            let files = if point.manifest().artifact(whole.as_str()).is_some() {
+                Files::Whole(file(whole)?)
+            } else if description.shards.is_empty()
+                || description.shards.iter().any(|shard| {
+                    let path = description.shard_path(shard.shard_id);
+                    point.manifest().artifact(path.as_str()).is_some()
+                })
+            {
+                let one = |shard: &Shard| {
+                    Ok((shard.shard_id, file(description.shard_path(shard.shard_id))?))
+                };
+                Files::Shards(
+                    description.shards.iter().map(one).collect::<Result<_, SourceError>>()?,
+                )
+            } else {
+                return Err(SourceError::Point(format!("it has no artifact {whole}").into()));
+            };
+            collections.push(Stored { description, files });
         }
         collections.sort_by(|a, b| a.name().cmp(b.name()));
         Ok(Self { collections, aliases: read_aliases(point).await? })

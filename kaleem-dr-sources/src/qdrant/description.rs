@@ -3,6 +3,8 @@
 //! The snapshot file itself does not record the server's version, the shard keys of an uploaded
 //! collection, or the points that a restore should contain.
 
+use std::collections::BTreeMap;
+
 use kaleem_dr_core::{
     ground::{ArtifactPath, SourceError},
     recovery::source::Difference,
@@ -127,6 +129,18 @@ impl Points {
 }
 
 impl Description {
+    /// One that knows only its name, and so its paths.
+    pub(super) fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            server_version: None,
+            config: Value::Null,
+            payload_schema: Map::new(),
+            shards: Vec::new(),
+            points: Points::Nothing { why: "it was not read".into(), about: None },
+        }
+    }
+
     /// From the server's description, before its points are known.
     pub(super) fn new(
         name: &str,
@@ -154,6 +168,16 @@ impl Description {
         artifact(&format!("{}.snapshot", file_stem(&self.name)))
     }
 
+    /// The path in a snapshot of one shard's snapshot file, in a point of a cluster.
+    pub(super) fn shard_path(&self, shard: u32) -> ArtifactPath {
+        let directory = format!("{}.shards", file_stem(&self.name));
+        // The stem has no slash, so the two are components.
+        ArtifactPath::join(
+            DIRECTORY.into_iter().chain([&*directory, &*format!("{shard}.snapshot")]),
+        )
+        .expect("an escaped name makes a path")
+    }
+
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         // Map keys are strings and numbers are finite, so this cannot fail.
         let mut bytes = serde_json::to_vec_pretty(self).expect("a description is plain JSON");
@@ -178,36 +202,81 @@ impl Description {
         self.config["params"]["sharding_method"] == "custom"
     }
 
-    /// The shard keys with the number of shards of each, in the order in which they must be created
+    /// The shard keys with the ids of the shards of each, in the order in which they must be created
     /// to get the same ids.
     ///
     /// # Errors
-    /// If no order of creation gives the same ids, because the snapshot's shards would not match.
-    pub(super) fn shard_keys(&self) -> Result<Vec<(&Value, u64)>, SourceError> {
-        let mut keys: Vec<(&Value, u64)> = Vec::new();
-        for (at, shard) in self.shards.iter().enumerate() {
-            let Some(key) = shard.shard_key.as_ref().filter(|_| shard.shard_id as usize == at)
-            else {
-                return Err(self.unnumbered("their ids have gaps, or one has no key"));
+    /// If a shard has no key.
+    pub(super) fn shard_keys(&self) -> Result<Vec<(&Value, Vec<u32>)>, SourceError> {
+        let mut keys: Vec<(&Value, Vec<u32>)> = Vec::new();
+        for shard in &self.shards {
+            let Some(key) = &shard.shard_key else {
+                return Err(self.not_recreated(&format!("shard {} has no key", shard.shard_id)));
             };
-            let known = keys.iter().position(|(known, _)| *known == key);
-            match known {
-                None => keys.push((key, 1)),
-                Some(at) if at + 1 == keys.len() => keys[at].1 += 1,
-                Some(_) => {
-                    return Err(self.unnumbered("the ids of one key are not consecutive"));
-                }
+            match keys.iter_mut().find(|(known, _)| *known == key) {
+                None => keys.push((key, vec![shard.shard_id])),
+                Some((_, ids)) => ids.push(shard.shard_id),
             }
         }
         Ok(keys)
     }
 
-    fn unnumbered(&self, why: &str) -> SourceError {
+    /// The shard of this description whose points belong into each of the `found` shards of a new
+    /// collection.
+    ///
+    /// Qdrant numbers shards itself. Points are spread over the shards of a key by the shards'
+    /// numbers, so only a key with a single shard may get another number.
+    ///
+    /// # Errors
+    /// If the new shards are others, or the numbers of a key with several shards differ.
+    pub(super) fn match_shards(&self, found: &[Shard]) -> Result<BTreeMap<u32, u32>, SourceError> {
+        let differ = || {
+            let (new, old) = (in_words(found), in_words(&self.shards));
+            self.not_recreated(&format!("the new collection has {new}, not {old}"))
+        };
+        let mut matched = BTreeMap::new();
+        for shard in found {
+            let same_key = |other: &&Shard| other.shard_key == shard.shard_key;
+            let of_key: Vec<_> = self.shards.iter().filter(same_key).collect();
+            let is_alone = shard.shard_key.is_some()
+                && of_key.len() == 1
+                && found.iter().filter(same_key).count() == 1;
+            let stored = if is_alone {
+                of_key.first().copied()
+            } else {
+                of_key.into_iter().find(|other| other.shard_id == shard.shard_id)
+            };
+            matched.insert(shard.shard_id, stored.ok_or_else(differ)?.shard_id);
+        }
+        if matched.len() == self.shards.len() { Ok(matched) } else { Err(differ()) }
+    }
+
+    fn not_recreated(&self, why: &str) -> SourceError {
         SourceError::Unsupported(format!(
-            "the shards of {} cannot be recreated for a restore: Qdrant assigns shard ids itself, and {why}; restore its file by hand with \
-             `--storage-snapshot` or into a copy of the old cluster",
+            "the shards of {} cannot be recreated for a restore: {why}; Qdrant assigns the numbers of shards itself",
             self.name
         ))
+    }
+
+    /// The requests that create its payload indexes: each field with its schema.
+    pub(super) fn index_requests(&self) -> Vec<(&str, Value)> {
+        fn one<'a>((field, index): (&'a String, &Value)) -> (&'a str, Value) {
+            let mut schema = index["params"].as_object().cloned().unwrap_or_default();
+            schema.insert("type".into(), index["type"].clone());
+            (field.as_str(), without_nulls(&Value::Object(schema)))
+        }
+        self.payload_schema.iter().map(one).collect()
+    }
+
+    /// The change of the settings that a new collection cannot have from the beginning.
+    pub(super) fn late_settings(&self) -> Option<Value> {
+        let params = self.config["params"].as_object()?;
+        let late: Map<String, Value> = ["read_fan_out_factor", "read_fan_out_delay_ms"]
+            .iter()
+            .filter_map(|&key| Some((key.to_owned(), params.get(key)?.clone())))
+            .filter(|(_, value)| !value.is_null())
+            .collect();
+        (!late.is_empty()).then(|| json!({ "params": late }))
     }
 
     /// The request that creates an empty collection with the same settings. A collection created
@@ -266,6 +335,12 @@ impl Description {
         }
         differences
     }
+}
+
+/// The shards for messages: `1 ("a"), 2 ("b")`.
+pub(super) fn in_words(shards: &[Shard]) -> String {
+    let list: Vec<_> = shards.iter().map(Shard::to_string).collect();
+    if list.is_empty() { "no shards".into() } else { list.join(", ") }
 }
 
 fn artifact(file: &str) -> ArtifactPath {
@@ -366,19 +441,36 @@ mod tests {
     }
 
     #[test]
-    fn shard_keys_are_made_in_the_order_of_their_numbers() {
+    fn shards_keep_their_numbers_unless_their_key_has_no_other() {
+        let shards = |list: Value| serde_json::from_value::<Vec<Shard>>(list).unwrap();
         let description = described(&json!([
-            {"shard_id": 0, "shard_key": "b"}, {"shard_id": 1, "shard_key": "b"}, {"shard_id": 2, "shard_key": 7}
+            {"shard_id": 1, "shard_key": "b"}, {"shard_id": 2, "shard_key": "b"}, {"shard_id": 5, "shard_key": 7}
         ]));
         assert!(description.is_sharded_by_key());
-        assert_eq!(description.shard_keys().unwrap(), [(&json!("b"), 2), (&json!(7), 1)]);
+        let keys = [(&json!("b"), vec![1, 2]), (&json!(7), vec![5])];
+        assert_eq!(description.shard_keys().unwrap(), keys);
+        let new = shards(json!([
+            {"shard_id": 1, "shard_key": "b"}, {"shard_id": 2, "shard_key": "b"}, {"shard_id": 3, "shard_key": 7}
+        ]));
+        let matched = description.match_shards(&new).unwrap();
+        assert_eq!(matched, [(1, 1), (2, 2), (3, 5)].into());
         for bad in [
-            json!([{"shard_id": 1, "shard_key": "a"}]),
-            json!([{"shard_id": 0}]),
-            json!([{"shard_id": 0, "shard_key": "a"}, {"shard_id": 1, "shard_key": "b"}, {"shard_id": 2, "shard_key": "a"}]),
+            json!([{"shard_id": 1, "shard_key": "b"}, {"shard_id": 5, "shard_key": 7}]),
+            json!([{"shard_id": 2, "shard_key": "b"}, {"shard_id": 3, "shard_key": "b"}, {"shard_id": 4, "shard_key": 7}]),
+            json!([{"shard_id": 1}, {"shard_id": 2}, {"shard_id": 5}]),
         ] {
-            assert!(described(&bad).shard_keys().is_err(), "{bad}");
+            let error = description.match_shards(&shards(bad.clone())).unwrap_err().to_string();
+            assert!(error.contains("not 1 (\"b\"), 2 (\"b\"), 5 (7)"), "{bad}: {error}");
         }
+        described(&json!([{"shard_id": 0}])).shard_keys().unwrap_err();
+    }
+
+    #[test]
+    fn an_index_is_requested_with_all_of_its_parameters() {
+        let description = described(&json!([]));
+        let tenant = json!({"type": "keyword", "is_tenant": true});
+        assert_eq!(description.index_requests(), [("tenant", tenant)]);
+        assert_eq!(description.late_settings(), None);
     }
 
     #[test]

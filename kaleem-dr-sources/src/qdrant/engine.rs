@@ -6,6 +6,7 @@
 //! which detects an altered component of a vector; Qdrant itself does not.
 
 use std::{
+    collections::VecDeque,
     env,
     io::{self, BufRead as _, BufReader, Read},
     path::Path,
@@ -13,22 +14,140 @@ use std::{
     thread,
 };
 
-use kaleem_dr_core::ground::{Cause, SourceError, digest::MultisetDigest};
+use bytes::{Buf as _, Bytes};
+use kaleem_dr_core::{
+    engine::manifest::ArtifactRecord,
+    ground::{Cause, SourceError, digest::MultisetDigest, error_chain},
+    recovery::point::PointReader,
+};
+use serde_json::{Value, json};
+use tar::Header;
 
-use super::points::{Content, Page};
+use super::{
+    contents::{Files, Stored},
+    pipe,
+    points::{Content, Page},
+    tar_edit::{InDirectory, TarEditor},
+};
+
+/// Name of the member with a collection's shard keys.
+const KEYS: &[u8] = b"shard_key_mapping.json";
+const BLOCK_BYTES: usize = 512;
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Limit for the part of the program's error output that is reported, in bytes.
 const COMPLAINT_BYTES: u64 = 2000;
 
-/// The content of a snapshot file according to the engine, or the reason why it does not read the
+/// The content of a collection in a point according to the engine, or the reason why it does not
+/// read its files. Those of single shards are read one after another.
+///
+/// # Errors
+/// If the point cannot be read, or the program cannot be run: that proves nothing about the files.
+pub(super) async fn read_stored(
+    point: &PointReader,
+    stored: &Stored,
+    program: &Path,
+) -> Result<Result<Content, Cause>, SourceError> {
+    let mut digest = MultisetDigest::default();
+    let one = |record: &ArtifactRecord, shard: Option<u32>| {
+        let (path, program) = (record.path.clone(), program.to_path_buf());
+        let keys = key_mapping(stored);
+        async move {
+            let artifact = point.artifact(&path).await?;
+            let read = move |file: &mut dyn Read| match shard {
+                None => content(&program, file),
+                Some(id) => content(&program, &mut ShardAsCollection::new(id, &keys, file)),
+            };
+            pipe::through(artifact, &point.cancellation(), read).await?
+        }
+    };
+    let read = match &stored.files {
+        Files::Whole(record) => vec![one(record, None).await?],
+        Files::Shards(records) => {
+            let mut read = Vec::new();
+            for (&id, record) in records {
+                let content = one(record, Some(id)).await?;
+                read.push(
+                    content.map_err(|why| format!("shard {id}: {}", error_chain(&*why)).into()),
+                );
+            }
+            read
+        }
+    };
+    for content in read {
+        match content {
+            Ok(content) => digest.merge(&content),
+            Err(why) => return Ok(Err(why)),
+        }
+    }
+    Ok(Ok(Content { points: digest.items(), digest: digest.to_hex() }))
+}
+
+/// The shard keys as in the snapshot of a collection. The engine adds the key of its shard to each
+/// point.
+fn key_mapping(stored: &Stored) -> Vec<u8> {
+    let keyed = stored.description.shards.iter().filter_map(|shard| {
+        let key = shard.shard_key.as_ref()?;
+        Some(json!({ "key": key, "shard_ids": [shard.shard_id] }))
+    });
+    Value::Array(keyed.collect()).to_string().into_bytes()
+}
+
+/// The snapshot of a shard in the form of a collection's, which the engine reads.
+struct ShardAsCollection<'a> {
+    file: &'a mut dyn Read,
+    editor: Option<TarEditor<InDirectory>>,
+    ready: VecDeque<Bytes>,
+}
+
+impl<'a> ShardAsCollection<'a> {
+    fn new(shard: u32, keys: &[u8], file: &'a mut dyn Read) -> Self {
+        let mut header = Header::new_gnu();
+        header.as_mut_bytes()[..KEYS.len()].copy_from_slice(KEYS);
+        header.set_size(keys.len() as u64);
+        header.set_mode(0o600);
+        header.set_cksum();
+        let mut first = [header.as_bytes(), keys].concat();
+        first.resize(first.len().next_multiple_of(BLOCK_BYTES), 0);
+        Self { file, editor: Some(InDirectory::of(shard)), ready: [first.into()].into() }
+    }
+}
+
+impl Read for ShardAsCollection<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.ready.is_empty() {
+            let Some(editor) = &mut self.editor else { return Ok(0) };
+            let mut piece = vec![0; PIECE_BYTES];
+            let length = self.file.read(&mut piece)?;
+            piece.truncate(length);
+            let mut out = Vec::new();
+            editor.push(piece.into(), &mut out)?;
+            if length == 0
+                && let Some(editor) = self.editor.take()
+            {
+                editor.finish(&mut out)?;
+            }
+            self.ready.extend(out.into_iter().filter(|bytes| !bytes.is_empty()));
+        }
+        let Some(first) = self.ready.front_mut() else { return Ok(0) };
+        let taken = first.len().min(buffer.len());
+        first.copy_to_slice(&mut buffer[..taken]);
+        if first.is_empty() {
+            self.ready.pop_front();
+        }
+        Ok(taken)
+    }
+}
+
+/// The points in a snapshot file according to the engine, or the reason why it does not read the
 /// file.
 ///
 /// # Errors
 /// If the program cannot be run, which proves nothing about the file.
-pub(super) fn content(
+fn content(
     program: &Path,
     file: &mut dyn Read,
-) -> Result<Result<Content, Cause>, SourceError> {
+) -> Result<Result<MultisetDigest, Cause>, SourceError> {
     let child = Command::new(program)
         .env_clear()
         .envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, env::var_os(name)?))))
@@ -46,7 +165,7 @@ pub(super) fn content(
     Ok(read(child, file))
 }
 
-fn read(mut child: Child, file: &mut dyn Read) -> Result<Content, Cause> {
+fn read(mut child: Child, file: &mut dyn Read) -> Result<MultisetDigest, Cause> {
     let (output, complaints) = (child.stdout.take(), child.stderr.take());
     let digested =
         thread::spawn(move || output.map_or_else(|| Ok(MultisetDigest::default()), digest));
@@ -69,8 +188,7 @@ fn read(mut child: Child, file: &mut dyn Read) -> Result<Content, Cause> {
         return Err(why.trim_start_matches("error: ").into());
     }
     fed?;
-    let digest = digested?;
-    Ok(Content { points: digest.items(), digest: digest.to_hex() })
+    digested
 }
 
 /// Passes the file to the program. A program that has read enough, or has failed, closes the pipe;
@@ -118,7 +236,7 @@ mod tests {
         let pages = format!("cat >/dev/null; echo '{}'; echo '{}'", page(1), page(2));
         let read =
             content(&program(home.path(), &pages), &mut &b"a snapshot"[..]).unwrap().unwrap();
-        assert_eq!(read.points, 2);
+        assert_eq!(read.items(), 2);
         let fails = format!("{pages}; echo 'error: shard 1: no segment' >&2; exit 1");
         let why =
             content(&program(home.path(), &fails), &mut &b"a snapshot"[..]).unwrap().unwrap_err();

@@ -1,16 +1,20 @@
 //! Checks every snapshot file without a server: down to its segments, and with Qdrant's engine if
 //! it is configured.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use kaleem_dr_core::{
+    engine::manifest::ArtifactRecord,
     ground::{SourceError, error_chain, finding::Finding},
     recovery::{point::PointReader, source::Inspection},
 };
 
 use super::{
     archive::CollectionFile,
-    contents::{Contents, Stored},
+    contents::{Contents, Files, Stored},
     engine, pipe,
     points::Content,
 };
@@ -23,17 +27,19 @@ pub(super) async fn inspect(
     let contents = Contents::read(point).await?;
     let mut inspection = Inspection::default();
     for stored in &contents.collections {
-        let artifact = point.artifact(&stored.snapshot.path).await?;
-        let found = pipe::through(artifact, &point.cancellation(), CollectionFile::walk).await?;
-        look_at(stored, &found, &mut inspection);
+        match &stored.files {
+            Files::Whole(record) => {
+                let artifact = point.artifact(&record.path).await?;
+                let found =
+                    pipe::through(artifact, &point.cancellation(), CollectionFile::walk).await?;
+                look_at(stored, &found, &mut inspection);
+            }
+            Files::Shards(records) => {
+                look_at_shards(point, stored, records, &mut inspection).await?;
+            }
+        }
         if let Some(program) = engine {
-            let artifact = point.artifact(&stored.snapshot.path).await?;
-            let program = program.to_path_buf();
-            let read = pipe::through(artifact, &point.cancellation(), move |file| {
-                engine::content(&program, file)
-            })
-            .await?;
-            match read? {
+            match engine::read_stored(point, stored, program).await? {
                 Ok(content) => compare(stored, &content, &mut inspection),
                 Err(why) => inspection.findings.push(Finding::error(format!(
                     "snapshot of collection {}: Qdrant's engine cannot read it: {}",
@@ -69,7 +75,6 @@ pub(super) async fn inspect(
 }
 
 fn look_at(stored: &Stored, found: &CollectionFile, inspection: &mut Inspection) {
-    let name = stored.name();
     let mut faults = found.faults.clone();
     if !stored.description.is_of(&found.config) {
         faults.push("its settings differ from its description".into());
@@ -77,11 +82,38 @@ fn look_at(stored: &Stored, found: &CollectionFile, inspection: &mut Inspection)
     if found.shards() != stored.description.shards {
         faults.push("its shards differ from its description".into());
     }
+    report(stored, found.shards().len(), found.segments(), faults, inspection);
+}
+
+async fn look_at_shards(
+    point: &PointReader,
+    stored: &Stored,
+    records: &BTreeMap<u32, ArtifactRecord>,
+    inspection: &mut Inspection,
+) -> Result<(), SourceError> {
+    let (mut faults, mut segments) = (Vec::new(), 0);
+    for (&id, record) in records {
+        let artifact = point.artifact(&record.path).await?;
+        let walk = move |file: &mut dyn std::io::Read| CollectionFile::walk_shard(id, file);
+        let found = pipe::through(artifact, &point.cancellation(), walk).await?;
+        segments += found.segments();
+        faults.extend(found.faults);
+    }
+    report(stored, records.len(), segments, faults, inspection);
+    Ok(())
+}
+
+fn report(
+    stored: &Stored,
+    shards: usize,
+    segments: u64,
+    faults: Vec<String>,
+    inspection: &mut Inspection,
+) {
+    let name = stored.name();
     if faults.is_empty() {
         inspection.checked.push(format!(
-            "collection {name}: {} shards with {} segments, complete down to the list of their files",
-            found.shards().len(),
-            found.segments()
+            "collection {name}: {shards} shards with {segments} segments, complete down to the list of their files",
         ));
     }
     inspection.findings.extend(

@@ -1,34 +1,47 @@
-//! Creates a collection from a snapshot, and removes it again.
+//! Creates a collection from a point's snapshots, and removes it again.
+//!
+//! The collection is created empty, with its settings, shard keys and indexes; then each shard is
+//! replaced with its snapshot, on a peer that holds it. This is the same for one node and for a
+//! cluster, and unlike the upload of a whole collection it leaves neither files nor directories on
+//! the server. A file of a whole collection contains a directory for each shard, which is cut out
+//! on the way.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{collections::BTreeMap, time::Duration};
 
-use bytes::Bytes;
-use futures::stream::try_unfold;
-use jiff::Timestamp;
 use kaleem_dr_core::{
-    CancellationToken,
-    ground::{
-        SourceError, error_chain,
-        progress::{StageProgress, Unit},
-    },
-    recovery::point::{ArtifactReader, PointReader},
+    ground::{SourceError, error_chain, progress::Unit},
+    recovery::point::PointReader,
 };
-use reqwest::Body;
+use tokio::time::Instant;
 
-use super::{client::QdrantClient, contents::Stored};
+use super::{
+    api::Subject,
+    client::QdrantClient,
+    contents::{Files, Stored},
+    layout::{Layout, list},
+    nodes::Nodes,
+    upload::{ShardFile, measure},
+};
+
+/// Time between two looks at the state of replicas.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+/// Time in which a cluster applies a change that it has accepted.
+const CONSENSUS: Duration = Duration::from_secs(60);
+/// Minimum time that replicas must look complete whose points no URL reaches to count.
+const UNCOUNTED: Duration = Duration::from_secs(5);
 
 /// Creates collections from a point's snapshots, and keeps track of them.
 pub(super) struct Loader<'a> {
+    nodes: &'a Nodes<'a>,
     client: &'a QdrantClient,
     point: &'a PointReader,
     /// Collections that were, or may have been, created.
     made: Vec<String>,
-    pub(super) warnings: Vec<String>,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(client: &'a QdrantClient, point: &'a PointReader) -> Self {
-        Self { client, point, made: Vec::new(), warnings: Vec::new() }
+    pub(super) fn new(nodes: &'a Nodes<'a>, point: &'a PointReader) -> Self {
+        Self { nodes, client: nodes.main, point, made: Vec::new() }
     }
 
     /// Creates the collection `target`, which must not exist, and checks that it has content.
@@ -42,29 +55,190 @@ impl<'a> Loader<'a> {
                 client.server()
             )));
         }
+        // Read before anything is created: a damaged file is found here.
+        let files = self.files(stored).await?;
         self.made.push(target.to_owned());
-        let description = &stored.description;
-        if description.is_sharded_by_key() {
-            // If the collection does not exist, Qdrant accepts such a snapshot with status 200 and
-            // creates no shard.
-            let keys = description.shard_keys()?;
-            client.create_collection(target, &description.definition()).await?;
-            for (key, shards) in keys {
-                client.create_shard_key(target, key, shards).await?;
+        self.create(stored, target).await?;
+        let layout = self.placed(stored, target).await?;
+        let matched = stored.description.match_shards(&list(&layout.shards))?;
+        let stage = self.point.progress().begin(
+            &format!("upload {target}"),
+            Unit::Bytes,
+            Some(stored.size_bytes()),
+        );
+        let mut uploaded_to = BTreeMap::new();
+        for (id, placed) in &layout.shards {
+            let file = files.get(&matched[id]).ok_or_else(|| {
+                SourceError::Point(
+                    format!("it has no file of shard {id} of {}", stored.name()).into(),
+                )
+            })?;
+            let holders: Vec<_> = placed.replicas.keys().copied().collect();
+            let Some((peer, node)) =
+                holders.iter().find_map(|peer| Some((*peer, self.nodes.of(*peer)?)))
+            else {
+                let holders: Vec<_> = holders.iter().map(|id| self.nodes.in_words(*id)).collect();
+                return Err(client.failed(
+                    &format!("restore shard {id} of {target}"),
+                    format!("it placed it on {}: {}", holders.join(", "), self.nodes.advice()),
+                ));
+            };
+            file.upload(self.point, node, &Subject::shard(target, *id), &stage).await?;
+            uploaded_to.insert(*id, peer);
+        }
+        stage.finish();
+        if self.nodes.is_spread() {
+            self.settle(target, &uploaded_to).await?;
+        }
+        self.look_for_nothing(stored, target).await
+    }
+
+    async fn files(&self, stored: &Stored) -> Result<BTreeMap<u32, ShardFile>, SourceError> {
+        match &stored.files {
+            Files::Whole(record) => {
+                let ids = stored.description.shards.iter().map(|shard| shard.shard_id);
+                measure(self.point, record, ids).await
+            }
+            Files::Shards(records) => {
+                Ok(records.iter().map(|(id, record)| (*id, ShardFile::own(record))).collect())
             }
         }
-        let file_name = format!("kaleem-dr-{}.snapshot", Timestamp::now().as_nanosecond());
-        let uploaded = self.upload(stored, target, &file_name).await;
-        // Whether it succeeded or not, the upload stays in the server's snapshot directory until it
-        // is deleted.
-        if let Err(error) = self.remove_upload(target, &file_name).await {
-            self.warnings.push(format!(
-                "the uploaded file {file_name} was left in the snapshot directory of {target} on the server: {}",
-                error_chain(&error)
-            ));
+    }
+
+    /// Creates it empty. Indexes must exist before the shards arrive, because a shard's indexes that
+    /// the collection does not know are dropped.
+    async fn create(&self, stored: &Stored, target: &str) -> Result<(), SourceError> {
+        let (client, description) = (self.client, &stored.description);
+        client.create_collection(target, &description.definition()).await?;
+        if let Some(change) = description.late_settings() {
+            client.change_collection(target, &change).await?;
         }
-        uploaded?;
-        self.look_for_nothing(stored, target).await
+        if description.is_sharded_by_key() {
+            for (key, shards) in description.shard_keys()? {
+                client.create_shard_key(target, key, shards.len() as u64).await?;
+            }
+        }
+        for (field, schema) in description.index_requests() {
+            client.create_index(target, field, &schema).await?;
+        }
+        Ok(())
+    }
+
+    /// The shards of the new collection, once every node that answers knows them: a peer learns of a
+    /// new collection a moment after the one that was asked to create it.
+    async fn placed(&self, stored: &Stored, target: &str) -> Result<Layout, SourceError> {
+        let began = Instant::now();
+        let expected = stored.description.shards.len();
+        loop {
+            let layout = self.client.layout(target).await?;
+            let mut known = layout.shards.len() == expected;
+            for (peer, node) in self.nodes.all() {
+                let held =
+                    layout.shards.values().filter(|placed| placed.replicas.contains_key(&peer));
+                let of_peer = held.count();
+                if known && self.nodes.is_spread() && of_peer > 0 {
+                    let counted = |layout: Layout| {
+                        layout
+                            .shards
+                            .values()
+                            .filter_map(|placed| placed.replicas.get(&peer)?.points)
+                            .count()
+                    };
+                    known = node.layout(target).await.map(counted).unwrap_or(0) == of_peer;
+                }
+            }
+            // The comparison of shards reports what differs.
+            if known || began.elapsed() > CONSENSUS || !self.nodes.is_spread() {
+                return Ok(layout);
+            }
+            self.wait().await?;
+        }
+    }
+
+    /// Waits until all replicas are filled from those that were uploaded.
+    async fn settle(
+        &self,
+        target: &str,
+        uploaded_to: &BTreeMap<u32, u64>,
+    ) -> Result<(), SourceError> {
+        let began = Instant::now();
+        let mut quiet_since = None;
+        loop {
+            let unsettled = self.unsettled(target, uploaded_to).await?;
+            match unsettled {
+                None => return Ok(()),
+                Some(Unsettled::Uncounted) => {
+                    let since = *quiet_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > UNCOUNTED {
+                        return Ok(());
+                    }
+                }
+                Some(Unsettled::Waiting(why)) => {
+                    quiet_since = None;
+                    if began.elapsed() > self.client.snapshot_timeout() {
+                        return Err(self
+                            .client
+                            .failed(&format!("fill the replicas of {target}"), why));
+                    }
+                }
+                Some(Unsettled::Different(why)) => {
+                    // The change of a replica's state follows the upload after a moment.
+                    let since = *quiet_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > CONSENSUS {
+                        return Err(self
+                            .client
+                            .failed(&format!("fill the replicas of {target}"), why));
+                    }
+                }
+            }
+            self.wait().await?;
+        }
+    }
+
+    async fn unsettled(
+        &self,
+        target: &str,
+        uploaded_to: &BTreeMap<u32, u64>,
+    ) -> Result<Option<Unsettled>, SourceError> {
+        let layout = self.client.layout(target).await?;
+        if layout.transfers > 0 {
+            return Ok(Some(Unsettled::Waiting(format!("{} transfers go on", layout.transfers))));
+        }
+        let mut points: BTreeMap<(u32, u64), u64> = BTreeMap::new();
+        for (peer, node) in self.nodes.all() {
+            for (id, placed) in node.layout(target).await?.shards {
+                if let Some(count) = placed.replicas.get(&peer).and_then(|replica| replica.points) {
+                    points.insert((id, peer), count);
+                }
+            }
+        }
+        let mut uncounted = false;
+        for (id, placed) in &layout.shards {
+            let expected = uploaded_to.get(id).and_then(|peer| points.get(&(*id, *peer)));
+            for (peer, replica) in &placed.replicas {
+                let replica_of = || format!("shard {id} on {}", self.nodes.in_words(*peer));
+                if !replica.is_active() {
+                    return Ok(Some(Unsettled::Waiting(format!("{} is not active", replica_of()))));
+                }
+                match (points.get(&(*id, *peer)), expected) {
+                    (Some(found), Some(expected)) if found != expected => {
+                        return Ok(Some(Unsettled::Different(format!(
+                            "{} has {found} points instead of {expected}",
+                            replica_of()
+                        ))));
+                    }
+                    (Some(_), Some(_)) => {}
+                    _ => uncounted = true,
+                }
+            }
+        }
+        Ok(uncounted.then_some(Unsettled::Uncounted))
+    }
+
+    async fn wait(&self) -> Result<(), SourceError> {
+        let waiting = tokio::time::sleep(BETWEEN_LOOKS);
+        let cancel = self.point.cancellation();
+        cancel.run_until_cancelled(waiting).await.ok_or(SourceError::Cancelled)
     }
 
     /// Detects a success reported by the server that restored nothing.
@@ -81,50 +255,15 @@ impl<'a> Loader<'a> {
         if self.client.describe(target).await?.is_none() {
             return Err(nothing("not been created"));
         }
-        if self.client.shards(target).await?.is_empty() {
+        if !stored.description.shards.is_empty()
+            && self.client.layout(target).await?.shards.is_empty()
+        {
             return Err(nothing("no shards"));
         }
         if stored.description.points.about().is_some_and(|points| points > 0)
             && self.client.count(target).await? == 0
         {
             return Err(nothing("no points"));
-        }
-        Ok(())
-    }
-
-    async fn upload(
-        &self,
-        stored: &Stored,
-        target: &str,
-        file_name: &str,
-    ) -> Result<(), SourceError> {
-        let record = &stored.snapshot;
-        let stage = self.point.progress().begin(
-            &format!("upload {target}"),
-            Unit::Bytes,
-            Some(record.size_bytes),
-        );
-        let failure = Arc::new(Mutex::new(None));
-        let source = Upload {
-            reader: self.point.artifact(&record.path).await?,
-            stage: stage.clone(),
-            cancel: self.point.cancellation(),
-            failure: failure.clone(),
-        };
-        let body = Body::wrap_stream(try_unfold(source, Upload::next));
-        let uploaded =
-            self.client.upload(target, file_name, &record.sha256, record.size_bytes, body).await;
-        stage.finish();
-        // The error that broke the body is more useful than the fact that it broke.
-        let why = failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-        why.map_or(uploaded, Err)
-    }
-
-    async fn remove_upload(&self, target: &str, file_name: &str) -> Result<(), SourceError> {
-        for file in self.client.snapshots(target).await? {
-            if file.name == file_name {
-                self.client.delete_snapshot(target, file_name).await?;
-            }
         }
         Ok(())
     }
@@ -170,33 +309,12 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// An artifact as the body of a request.
-struct Upload {
-    reader: ArtifactReader,
-    stage: Arc<dyn StageProgress>,
-    cancel: CancellationToken,
-    failure: Arc<Mutex<Option<SourceError>>>,
-}
-
-impl Upload {
-    /// An incomplete body is never accepted as a snapshot; so a cancellation ends it here, which
-    /// the server notices.
-    async fn next(mut self) -> Result<Option<(Bytes, Self)>, std::io::Error> {
-        let piece = self
-            .cancel
-            .run_until_cancelled(self.reader.next())
-            .await
-            .unwrap_or(Err(SourceError::Cancelled));
-        match piece {
-            Ok(Some(bytes)) => {
-                self.stage.advance(bytes.len() as u64);
-                Ok(Some((bytes, self)))
-            }
-            Ok(None) => Ok(None),
-            Err(error) => {
-                self.failure.lock().unwrap_or_else(PoisonError::into_inner).replace(error);
-                Err(std::io::Error::other("the snapshot could not be read"))
-            }
-        }
-    }
+/// The reason why a collection is not complete yet.
+enum Unsettled {
+    /// A transfer goes on, or a replica is not active.
+    Waiting(String),
+    /// All is quiet, but a replica has another number of points.
+    Different(String),
+    /// All is quiet; no URL reaches some replica to count its points.
+    Uncounted,
 }

@@ -3,9 +3,9 @@
 //! A capture contains Qdrant's own snapshot of each collection, with the information that it lacks
 //! ([`description`]): the server's version, shard keys, and a digest over every point, because
 //! Qdrant itself does not detect altered bytes. A restore uploads each snapshot under a new name,
-//! reads it back and compares, and only then switches aliases ([`restore`]). A cluster of several
-//! peers is refused: a peer's snapshot contains only its own shards, and restoring it looks like a
-//! success.
+//! reads it back and compares, and only then switches aliases. In a cluster of several peers, a peer's
+//! snapshot of a collection contains only its own shards, so each shard is captured and restored by
+//! itself, on a peer that holds it.
 
 mod api;
 mod archive;
@@ -18,15 +18,21 @@ pub mod description;
 mod engine;
 mod guide;
 mod inspect;
+mod layout;
 mod load;
 mod names;
+mod nodes;
 mod pipe;
 mod placement;
 pub mod points;
 mod rehearse;
-pub mod restore;
+mod restore;
 mod staged;
 mod switch;
+mod tar_edit;
+mod temporary;
+mod transfer;
+mod upload;
 mod version;
 
 use std::path::PathBuf;
@@ -62,9 +68,11 @@ pub use self::{
     config::{QdrantConfig, QdrantConfigError},
 };
 use self::{
-    capture::{Pace, Selection, Snapshots},
+    capture::{Selection, Snapshots},
+    nodes::Nodes,
     restore::Restoration,
     staged::FullSnapshot,
+    temporary::Pace,
 };
 
 /// The directory of this source in a snapshot.
@@ -78,7 +86,8 @@ const MAY_NOT_SNAPSHOT: &str = "the API key may not create snapshots of any coll
 #[derive(Debug)]
 pub struct QdrantSource {
     name: SourceName,
-    client: QdrantClient,
+    /// The URLs of the config, of which there is at least one.
+    clients: Vec<QdrantClient>,
     selection: Selection,
     content_digest: bool,
     pace: Pace,
@@ -109,7 +118,7 @@ impl QdrantSource {
         Ok(Self {
             staged: FullSnapshot::new(name.clone()),
             name,
-            client: QdrantClient::new(config, key.as_ref())?,
+            clients: QdrantClient::all(config, key.as_ref())?,
             selection: Selection {
                 wanted: (!config.collections.is_empty()).then_some(wanted),
                 unwanted: globs("exclude_collections", &config.exclude_collections)?,
@@ -118,6 +127,12 @@ impl QdrantSource {
             pace: Pace::default(),
             engine: config.engine.clone(),
         })
+    }
+
+    /// The server at `url`.
+    fn url(&self) -> &QdrantClient {
+        // `QdrantClient::all` begins with the one of `url`.
+        &self.clients[0]
     }
 }
 
@@ -136,21 +151,28 @@ impl Source for QdrantSource {
     }
 
     async fn probe(&self) -> Result<Probe, SourceError> {
-        let server = self.client.version().await?;
-        let mut warnings = Vec::new();
-        if let Err(refusal) = refuse_cluster(&self.client).await {
-            match refusal {
-                SourceError::Unsupported(why) => warnings.push(why),
-                other => return Err(other),
-            }
-        }
-        let mut collections = self.client.collections().await?;
+        let nodes = Nodes::find(&self.clients).await?;
+        let client = nodes.main;
+        let server = client.version().await?;
+        let mut warnings: Vec<String> = nodes
+            .silent
+            .iter()
+            .map(|(server, why)| format!("{server} does not answer: {why}"))
+            .collect();
+        warnings.extend(nodes.unreached().into_iter().map(|peer| {
+            format!(
+                "of a cluster of {} peers, {peer} is not reached, and a capture leaves out collections that have a shard only there: {}",
+                nodes.count(),
+                nodes.advice()
+            )
+        }));
+        let mut collections = client.collections().await?;
         collections.retain(|collection| self.selection.takes(collection));
         if collections.is_empty() {
             warnings.push("there is no collection to capture".into());
         }
         for collection in &collections {
-            match self.client.describe(collection).await {
+            match client.describe(collection).await {
                 Ok(Some(live)) if live.status == "red" => {
                     warnings
                         .push(format!("collection {collection} has status red: Qdrant reports that an operation on it failed"));
@@ -168,21 +190,18 @@ impl Source for QdrantSource {
         // Requesting a snapshot of a collection that does not exist writes nothing, and a read-only
         // key is refused before the server checks for the collection.
         let absent = format!("kaleem-dr-no-such-collection-{}", Timestamp::now().as_nanosecond());
-        if !self.client.may_snapshot(&absent).await? {
+        if !client.may_snapshot(&absent).await? {
             warnings.push(MAY_NOT_SNAPSHOT.into());
         }
-        if self.client.is_exposed() {
-            warnings.push(format!(
-                "the API key is sent to {} unencrypted; use https",
-                self.client.server()
-            ));
-        }
+        warnings.extend(self.clients.iter().filter(|client| client.is_exposed()).map(|client| {
+            format!("the API key is sent to {} unencrypted; use https", client.server())
+        }));
         Ok(Probe::new(Some(server), None, warnings))
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        let snapshots =
-            Snapshots::new(&self.client, &self.pace, self.content_digest, out.cancellation());
+        let nodes = Nodes::find(&self.clients).await?;
+        let snapshots = Snapshots::new(&nodes, &self.pace, self.content_digest, out.cancellation());
         snapshots.capture(&self.selection, out).await
     }
 }
@@ -199,8 +218,10 @@ impl Restorable for QdrantSource {
                 self.name
             ));
         }
-        let server = self.client.server();
-        if self.client.is_open() {
+        let client = self.url();
+        let server = client.server();
+        for open in self.clients.iter().filter(|client| client.is_open()) {
+            let server = open.server();
             found.push(
                 Diagnosis::warning("qdrant-open", format!("source {}: {server} requires no API key", self.name))
                     .because("anyone who can reach it over the network can read and delete every collection")
@@ -209,7 +230,7 @@ impl Restorable for QdrantSource {
         }
         if probe.is_ok() {
             // Some replies have no date: proxies in front of Qdrant remove it.
-            let clock = match self.client.date().await {
+            let clock = match client.date().await {
                 Ok(date) => {
                     date.and_then(|date| Diagnosis::of_http_date(server, &date, Timestamp::now()))
                 }
@@ -227,7 +248,8 @@ impl Restorable for QdrantSource {
         point: &PointReader,
         request: RestoreRequest,
     ) -> Result<RestorePlan, SourceError> {
-        Ok(Restoration::prepare(&self.client, point, request).await?.plan())
+        let nodes = Nodes::find(&self.clients).await?;
+        Ok(Restoration::prepare(&nodes, point, request).await?.plan())
     }
 
     async fn restore(
@@ -235,7 +257,8 @@ impl Restorable for QdrantSource {
         point: &PointReader,
         plan: RestorePlan,
     ) -> Result<RestoreReport, SourceError> {
-        Restoration::prepare(&self.client, point, plan.request).await?.run(&plan.actions).await
+        let nodes = Nodes::find(&self.clients).await?;
+        Restoration::prepare(&nodes, point, plan.request).await?.run(&plan.actions).await
     }
 
     async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
@@ -247,32 +270,21 @@ impl Restorable for QdrantSource {
         point: &PointReader,
         scratch: &ScratchTarget,
     ) -> Result<RestoreReport, SourceError> {
-        rehearse::rehearse(&self.client, point, scratch).await
+        let nodes = Nodes::find(&self.clients).await?;
+        rehearse::rehearse(&nodes, point, scratch).await
     }
 
     async fn clear_scratch(&self, name: &str) -> Result<Vec<String>, SourceError> {
-        rehearse::clear(&self.client, name).await
+        let nodes = Nodes::find(&self.clients).await?;
+        rehearse::clear(nodes.main, name).await
     }
 
     fn guide(&self, language: Language, restored: &str) -> Option<String> {
-        Some(guide::guide(language, restored, self.client.url()))
+        Some(guide::guide(language, restored, self.url().url()))
     }
 
     fn staged(&self) -> Option<&dyn StagedForm> {
         Some(&self.staged)
-    }
-}
-
-/// A snapshot contains only the shards of the peer that took it; uploaded alone it is accepted with
-/// `200 true` and part of the points.
-async fn refuse_cluster(client: &QdrantClient) -> Result<(), SourceError> {
-    match client.peers().await? {
-        Some(peers) if peers > 1 => Err(SourceError::Unsupported(format!(
-            "{} is a cluster of {peers} peers, and a peer's snapshots contain only its own shards; clusters of several peers are not \
-             supported",
-            client.server()
-        ))),
-        _ => Ok(()),
     }
 }
 

@@ -167,7 +167,10 @@ mod tests {
     use kaleem_dr_core::engine::manifest::ArtifactRecord;
 
     use super::{
-        super::description::{Description, Points},
+        super::{
+            contents::Files,
+            description::{Description, Points},
+        },
         *,
     };
 
@@ -181,7 +184,7 @@ mod tests {
                 shards: Vec::new(),
                 points: Points::Count { count: 1 },
             },
-            snapshot: ArtifactRecord::new("", 0, ""),
+            files: Files::Whole(ArtifactRecord::new("", 0, "")),
         };
         let alias = |(alias, collection): &(&str, &str)| Alias {
             alias_name: (*alias).into(),

@@ -10,6 +10,7 @@ use kaleem_dr_core::{
     CancellationToken,
     ground::{SourceError, digest::MultisetDigest, progress::StageProgress},
 };
+use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
@@ -45,11 +46,20 @@ impl QdrantClient {
     ) -> Result<Content, SourceError> {
         let mut digest = MultisetDigest::default();
         let mut offset: Option<Value> = None;
-        let mut limit = FIRST_PAGE_POINTS;
+        let (mut limit, mut most) = (FIRST_PAGE_POINTS, MOST_PAGE_POINTS);
         loop {
             let reading = self.scroll(collection, offset.as_ref(), limit);
-            let body =
-                cancel.run_until_cancelled(reading).await.ok_or(SourceError::Cancelled)??;
+            let body = match cancel.run_until_cancelled(reading).await {
+                None => return Err(SourceError::Cancelled),
+                // Strict mode limits the number of points per request, and does not show its limit
+                // everywhere.
+                Some(Err(error)) if limit > 1 && is_refused(&error) => {
+                    limit /= 2;
+                    most = limit;
+                    continue;
+                }
+                Some(body) => body?,
+            };
             let length = body.len() as u64;
             let not_ours = |error| self.failed(&read_points(collection), Failure::NotOurs(error));
             let page = tokio::task::spawn_blocking(move || Page::of(&body))
@@ -70,9 +80,18 @@ impl QdrantClient {
                 }
                 next => offset = next,
             }
-            limit = (points * PAGE_BYTES / length.max(1)).clamp(1, MOST_PAGE_POINTS);
+            limit = (points * PAGE_BYTES / length.max(1)).clamp(1, most);
         }
     }
+}
+
+/// Reports whether the server may accept the same request for fewer points.
+fn is_refused(error: &SourceError) -> bool {
+    let status = QdrantClient::status_of(error);
+    status.is_some_and(|status| {
+        [StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS, StatusCode::PAYLOAD_TOO_LARGE]
+            .contains(&status)
+    })
 }
 
 /// A page of points, digested.

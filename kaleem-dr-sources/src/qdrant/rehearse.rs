@@ -19,6 +19,7 @@ use super::{
     client::QdrantClient,
     compare::Comparison,
     load::Loader,
+    nodes::Nodes,
     placement::Placement,
     restore::{Restoration, add},
 };
@@ -31,13 +32,13 @@ const PREFIX: &str = "kdr_drill_";
 /// # Errors
 /// Those of a restore, and if a collection could not be removed.
 pub(super) async fn rehearse(
-    client: &QdrantClient,
+    nodes: &Nodes<'_>,
     point: &PointReader,
     scratch: &ScratchTarget,
 ) -> Result<RestoreReport, SourceError> {
     let request = RestoreRequest::whole(RestoreTarget::Beside(Some(scratch.name.clone())));
-    let restoration = Restoration::prepare(client, point, request).await?;
-    let mut loader = Loader::new(client, point);
+    let restoration = Restoration::prepare(nodes, point, request).await?;
+    let mut loader = Loader::new(nodes, point);
     let mut report = RestoreReport::to(restoration.target());
     report.warnings.clone_from(&restoration.warnings);
     for placement in &restoration.placements {
@@ -60,7 +61,6 @@ pub(super) async fn rehearse(
         }
         loader.remove(&placement.target).await?;
     }
-    report.warnings.append(&mut loader.warnings);
     Ok(report)
 }
 

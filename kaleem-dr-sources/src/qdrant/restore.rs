@@ -27,13 +27,15 @@ use super::{
     contents::Contents,
     description::Points,
     load::Loader,
+    nodes::Nodes,
     placement::{Live, Placement, Then, place},
     switch::{self, AliasChange},
     version,
 };
 
 /// A restore whose names are decided.
-pub struct Restoration<'a> {
+pub(super) struct Restoration<'a> {
+    nodes: &'a Nodes<'a>,
     pub(super) client: &'a QdrantClient,
     pub(super) point: &'a PointReader,
     request: RestoreRequest,
@@ -46,10 +48,9 @@ impl<'a> Restoration<'a> {
     /// Reads the point and the server, and decides targets. Writes nothing.
     ///
     /// # Errors
-    /// If the restore is impossible: incompatible versions, names that are taken, a cluster of
-    /// several peers.
-    pub async fn prepare(
-        client: &'a QdrantClient,
+    /// If the restore is impossible: incompatible versions, or names that are taken.
+    pub(super) async fn prepare(
+        nodes: &'a Nodes<'a>,
         point: &'a PointReader,
         mut request: RestoreRequest,
     ) -> Result<Self, SourceError> {
@@ -65,8 +66,8 @@ impl<'a> Restoration<'a> {
                     .into(),
             ));
         }
+        let client = nodes.main;
         let server = client.version().await?;
-        super::refuse_cluster(client).await?;
         let captured = point.manifest().server.as_ref().map(|server| server.version.as_str());
         let mut warnings: Vec<_> = version::check(captured, &server.version)?.into_iter().collect();
         let mut contents = Contents::read(point).await?;
@@ -101,12 +102,18 @@ impl<'a> Restoration<'a> {
                 Rename::new(placement.stored.name().to_owned(), placement.target.clone())
             })
             .collect();
-        Ok(Self { client, point, request, placements, changes, warnings })
+        warnings.extend(nodes.unreached().into_iter().map(|peer| {
+            format!(
+                "{peer} is not reached, so shards that Qdrant places there cannot be restored: {}",
+                nodes.advice()
+            )
+        }));
+        Ok(Self { nodes, client, point, request, placements, changes, warnings })
     }
 
     /// Describes what the restore will do.
     #[must_use]
-    pub fn plan(&self) -> RestorePlan {
+    pub(super) fn plan(&self) -> RestorePlan {
         let mut warnings = self.warnings.clone();
         let mut actions = Vec::new();
         for Placement { stored, target, then } in &self.placements {
@@ -114,7 +121,7 @@ impl<'a> Restoration<'a> {
             actions.push(
                 PlannedAction::new(Change::Create, format!("collection {target}"))
                     .with_items(stored.description.points.about())
-                    .with_size(stored.snapshot.size_bytes),
+                    .with_size(stored.size_bytes()),
             );
             match then {
                 Then::Stays => {}
@@ -157,14 +164,14 @@ impl<'a> Restoration<'a> {
     /// # Errors
     /// If a step failed; then everything that was created is removed again, and aliases are as they
     /// were.
-    pub async fn run(self, planned: &[PlannedAction]) -> Result<RestoreReport, SourceError> {
+    pub(super) async fn run(self, planned: &[PlannedAction]) -> Result<RestoreReport, SourceError> {
         if self.plan().actions != planned {
             return Err(SourceError::Refused(format!(
                 "collections or aliases of {} have changed since the restore was planned; plan it again",
                 self.client.server()
             )));
         }
-        let mut loader = Loader::new(self.client, self.point);
+        let mut loader = Loader::new(self.nodes, self.point);
         match self.carry_out(&mut loader).await {
             Ok(report) => Ok(report),
             Err(error) => Err(loader.remove_all(error).await),
@@ -193,7 +200,6 @@ impl<'a> Restoration<'a> {
                 self.targets()
             ));
         }
-        report.warnings.append(&mut loader.warnings);
         Ok(report)
     }
 
@@ -323,7 +329,7 @@ impl<'a> Restoration<'a> {
 
 pub(super) fn add(report: &mut RestoreReport, placement: &Placement, found: Comparison) {
     report.items += found.points;
-    report.size_bytes += placement.stored.snapshot.size_bytes;
+    report.size_bytes += placement.stored.size_bytes();
     report.compared.extend(found.compared);
     report.differences.extend(found.differences);
     report.uncompared.extend(found.uncompared);

@@ -36,7 +36,7 @@ use tempfile::TempDir;
 
 use super::{
     archive::{CollectionFile, EndWatch},
-    contents::{Contents, Stored},
+    contents::{Contents, Files, Stored},
     description::{Description, Points, aliases_path, indexes_of_file},
     names::file_stem,
 };
@@ -86,16 +86,23 @@ impl StagedForm for FullSnapshot {
             .map(|alias| (alias.alias_name.clone(), alias.collection_name.clone()));
         let mut mapping = Mapping { collections_aliases: aliases.collect(), ..Mapping::default() };
         for (at, stored) in contents.collections.iter().enumerate() {
+            let Files::Whole(snapshot) = &stored.files else {
+                return Err(SourceError::Unsupported(format!(
+                    "collection {} was captured shard by shard from a cluster, and a full snapshot of Qdrant contains only the shards of one \
+                     node: leave this source out of `staged.sources`; it is restored from the repository",
+                    stored.name()
+                )));
+            };
             let member = member_name(stored, at, taken);
-            write_header(out, &member, stored.snapshot.size_bytes, taken).await?;
-            let mut reader = point.artifact(&stored.snapshot.path).await?;
+            write_header(out, &member, snapshot.size_bytes, taken).await?;
+            let mut reader = point.artifact(&snapshot.path).await?;
             let cancel = point.cancellation();
             while let Some(bytes) =
                 cancel.run_until_cancelled(reader.next()).await.ok_or(SourceError::Cancelled)??
             {
                 out.write(bytes).await?;
             }
-            pad(out, stored.snapshot.size_bytes).await?;
+            pad(out, snapshot.size_bytes).await?;
             mapping.collections_mapping.insert(stored.name().to_owned(), member);
         }
         let mapping = serde_json::to_vec_pretty(&mapping)

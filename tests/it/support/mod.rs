@@ -15,6 +15,7 @@ pub mod mongo_writer;
 pub mod points;
 pub mod process;
 pub mod program;
+pub mod qdrant_cluster_stand_in;
 pub mod qdrant_stand_in;
 pub mod regional_s3_fake;
 pub mod restic;

@@ -5,11 +5,11 @@
 //! Real are paths, parameters, status codes, bodies, headers, and the snapshot files of `docs` and
 //! `sessions`, which are served and accepted byte for byte. Invented: it keeps points in memory,
 //! and snapshots of any other collection are tars in Qdrant's layout with the points as JSON
-//! inside. It recognises a recorded file by its bytes. A real server, set with
+//! inside. It recognises a recorded segment by its bytes, except for times. A real server, set with
 //! `KALEEM_TEST_QDRANT_URL`, has the last word.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     io::{self, Read as _, Write as _},
     sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
@@ -63,6 +63,12 @@ pub struct Faults {
     pub break_uploads: bool,
     /// The description of a snapshot has no checksum.
     pub no_checksums: bool,
+    /// Strict mode: a page may have this many points.
+    pub most_points: Option<u64>,
+    /// Strict mode: this many pages are refused because of the rate.
+    pub over_rate: usize,
+    /// Each snapshot has other times in its headers.
+    pub new_times: bool,
 }
 
 /// A call that fails.
@@ -96,7 +102,6 @@ pub struct QdrantStandIn {
 
 struct Inner {
     version: String,
-    peers: usize,
     keys: bool,
     collections: BTreeMap<String, Collection>,
     aliases: BTreeMap<String, String>,
@@ -105,18 +110,20 @@ struct Inner {
     full: BTreeMap<String, u64>,
     faults: Faults,
     calls: Vec<String>,
+    /// The time in the headers of the last snapshot.
+    clock: u64,
 }
 
 #[derive(Clone, Default)]
-struct Collection {
-    config: Value,
-    schema: serde_json::Map<String, Value>,
+pub(super) struct Collection {
+    pub(super) config: Value,
+    pub(super) schema: serde_json::Map<String, Value>,
     /// By id: numbers before strings.
-    points: BTreeMap<(u64, String), Value>,
-    shards: Vec<(u32, Value)>,
-    broken: bool,
+    pub(super) points: Points,
+    pub(super) shards: Vec<(u32, Value)>,
+    pub(super) broken: bool,
     /// The recorded file, as long as the collection is unchanged.
-    recorded: Option<&'static [u8]>,
+    pub(super) recorded: Option<&'static [u8]>,
 }
 
 impl QdrantStandIn {
@@ -124,7 +131,6 @@ impl QdrantStandIn {
     pub fn start() -> Self {
         let inner = Arc::new(Mutex::new(Inner {
             version: "1.18.2".into(),
-            peers: 0,
             keys: true,
             collections: BTreeMap::new(),
             aliases: BTreeMap::new(),
@@ -132,6 +138,7 @@ impl QdrantStandIn {
             full: BTreeMap::new(),
             faults: Faults::default(),
             calls: Vec::new(),
+            clock: 1_764_000_000,
         }));
         let served = Served::start(
             Router::new()
@@ -183,11 +190,6 @@ impl QdrantStandIn {
     /// Sets the reported version.
     pub fn set_version(&self, version: &str) {
         self.lock().version = version.into();
-    }
-
-    /// Turns it into a cluster with this many peers.
-    pub fn set_peers(&self, peers: usize) {
-        self.lock().peers = peers;
     }
 
     /// From now on, snapshots of a collection have this content, regardless of its points.
@@ -285,7 +287,7 @@ async fn answer(State(state): State<Arc<Mutex<Inner>>>, request: Request) -> Res
     inner.dispatch(&method, &uri, &headers, &body, upload)
 }
 
-async fn read_upload(request: Request) -> Result<(String, Bytes), Response> {
+pub(super) async fn read_upload(request: Request) -> Result<Bytes, Response> {
     let text = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned()).into_response();
     let mut form =
         Multipart::from_request(request, &()).await.map_err(|_| text("Multipart error"))?;
@@ -293,27 +295,25 @@ async fn read_upload(request: Request) -> Result<(String, Bytes), Response> {
         form.next_field().await.map_err(|_| text("Multipart stream is incomplete"))?
     {
         if field.name() == Some("snapshot") {
-            let name = field.file_name().unwrap_or("nameless").to_owned();
-            let bytes = field.bytes().await.map_err(|_| text("Multipart stream is incomplete"))?;
-            return Ok((name, bytes));
+            return field.bytes().await.map_err(|_| text("Multipart stream is incomplete"));
         }
     }
     Err(text("Field with name 'snapshot' is required"))
 }
 
-fn result(result: &Value) -> Response {
+pub(super) fn result(result: &Value) -> Response {
     json_response(StatusCode::OK, &json!({ "result": result, "status": "ok", "time": 0.001 }))
 }
 
-fn failure(status: StatusCode, error: &str) -> Response {
+pub(super) fn failure(status: StatusCode, error: &str) -> Response {
     json_response(status, &json!({ "status": { "error": error }, "time": 0.001 }))
 }
 
-fn json_response(status: StatusCode, body: &Value) -> Response {
+pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
 }
 
-fn unescaped(segment: &str) -> String {
+pub(super) fn unescaped(segment: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = segment.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
@@ -333,8 +333,27 @@ fn unescaped(segment: &str) -> String {
     String::from_utf8(bytes).expect("names are UTF-8")
 }
 
-fn no_collection(name: &str) -> Response {
+pub(super) fn no_collection(name: &str) -> Response {
     failure(StatusCode::NOT_FOUND, &format!("Not found: Collection `{name}` doesn't exist!"))
+}
+
+/// The refusals of strict mode, as Qdrant words them.
+fn strict(faults: &mut Faults, body: &Value) -> Option<Response> {
+    let limit = body["limit"].as_u64().unwrap_or(10);
+    if let Some(most) = faults.most_points.filter(|most| limit > *most) {
+        let error = format!(
+            "Bad request: Limit exceeded {limit} > {most} for \"limit\". Help: Reduce the \"limit\" parameter to or below {most}."
+        );
+        return Some(failure(StatusCode::BAD_REQUEST, &error));
+    }
+    if faults.over_rate == 0 {
+        return None;
+    }
+    faults.over_rate -= 1;
+    let error = "Rate limiting exceeded: Read rate limit exceeded: Operation requires 1 tokens but only 0.5 were available. Retry after 1s";
+    let mut refused = failure(StatusCode::TOO_MANY_REQUESTS, error);
+    refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    Some(refused)
 }
 
 impl Inner {
@@ -373,10 +392,10 @@ impl Inner {
         uri: &str,
         headers: &HeaderMap,
         body: &Value,
-        upload: Option<(String, Bytes)>,
+        upload: Option<Bytes>,
     ) -> Response {
         match upload {
-            Some((file_name, bytes)) => self.upload(uri, &file_name, bytes),
+            Some(bytes) => self.upload(uri, &bytes),
             None => self.respond(method, uri, headers, body),
         }
     }
@@ -399,13 +418,7 @@ impl Inner {
                 StatusCode::OK,
                 &json!({ "title": "qdrant - vector search engine", "version": self.version }),
             ),
-            ("GET", ["cluster"]) if self.peers == 0 => result(&json!({ "status": "disabled" })),
-            ("GET", ["cluster"]) => {
-                let peers: HashMap<_, _> = (0..self.peers)
-                    .map(|peer| (peer.to_string(), json!({ "uri": "http://peer" })))
-                    .collect();
-                result(&json!({ "status": "enabled", "peer_id": 0, "peers": peers }))
-            }
+            ("GET", ["cluster"]) => result(&json!({ "status": "disabled" })),
             ("GET", ["collections"]) => {
                 let names: Vec<_> =
                     self.collections.keys().map(|name| json!({ "name": name })).collect();
@@ -489,7 +502,8 @@ impl Inner {
             ("PUT", ["shards"]) => {
                 let shards = body["shards_number"].as_u64().unwrap_or(1);
                 for _ in 0..shards {
-                    let next = collection.shards.last().map_or(0, |(id, _)| id + 1);
+                    // The first one is 1, also where there is none.
+                    let next = collection.shards.last().map_or(0, |(id, _)| *id) + 1;
                     collection.shards.push((next, body["shard_key"].clone()));
                 }
                 result(&json!(true))
@@ -514,7 +528,10 @@ impl Inner {
                 result(&json!({ "operation_id": 3, "status": "completed" }))
             }
             ("POST", ["points", "count"]) => result(&json!({ "count": collection.points.len() })),
-            ("POST", ["points", "scroll"]) => result(&collection.scroll(body)),
+            ("POST", ["points", "scroll"]) => match strict(&mut self.faults, body) {
+                Some(refused) => refused,
+                None => result(&collection.scroll(body)),
+            },
             ("POST", ["points", "delete"]) => {
                 let ids: Vec<_> =
                     body["points"].as_array().into_iter().flatten().map(key).collect();
@@ -567,7 +584,11 @@ impl Inner {
     fn snapshot(&mut self, name: &str) -> Response {
         let second = kaleem_dr_core::jiff::Timestamp::now().strftime("%Y-%m-%d-%H-%M-%S");
         let file = format!("{name}-{PEER}-{second}.snapshot");
-        let bytes = self.collections[name].snapshot();
+        let mut bytes = self.collections[name].snapshot();
+        if self.faults.new_times {
+            self.clock += 1;
+            bytes = at_time(&bytes, self.clock).into();
+        }
         if self.faults.write_during_snapshot {
             let collection = self.collections.get_mut(name).expect("it is there");
             let mut point = collection.points.values().next().expect("a point").clone();
@@ -670,64 +691,40 @@ impl Inner {
         response
     }
 
-    fn upload(&mut self, uri: &str, file_name: &str, bytes: Bytes) -> Response {
+    /// Replaces a shard of an existing collection. Unlike an upload to the collection, it leaves no
+    /// file, and settings and indexes stay as they were.
+    fn upload(&mut self, uri: &str, bytes: &Bytes) -> Response {
         let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-        let name = unescaped(
-            path.trim_start_matches("/collections/").trim_end_matches("/snapshots/upload"),
-        );
-        let query: HashMap<_, _> =
-            query.split('&').filter_map(|pair| pair.split_once('=')).collect();
-        // An upload to an alias overwrites its collection.
-        let name = self.aliases.get(&name).cloned().unwrap_or(name);
-        let file_name = file_name.rsplit('/').next().unwrap_or_default().to_owned();
-        self.files.insert((name.clone(), file_name), bytes.clone());
-        if let Some(expected) = query.get("checksum") {
-            if expected.len() != 64 {
-                return failure(
-                    StatusCode::UNPROCESSABLE_ENTITY,
-                    "Validation error in query parameters: checksum",
-                );
-            }
-            let actual = ByteDigest::of(&bytes);
-            if actual != *expected {
-                return failure(
-                    StatusCode::BAD_REQUEST,
-                    &format!("Checksum mismatch: expected {actual}, actual {expected}"),
-                );
-            }
+        let segments: Vec<String> = path.trim_matches('/').split('/').map(unescaped).collect();
+        let [_, name, _, shard, _, _] = &segments[..] else {
+            return StatusCode::NOT_FOUND.into_response();
+        };
+        let Some(collection) = self.collections.get_mut(name) else { return no_collection(name) };
+        if !collection.shards.iter().any(|(id, _)| id.to_string() == *shard) {
+            return failure(StatusCode::NOT_FOUND, &format!("Not found: Shard {shard} not found"));
         }
-        let Some(mut collection) = Collection::of_snapshot(&bytes) else {
+        if let Some(refused) = wrong_checksum(query, bytes) {
+            return refused;
+        }
+        let Some(points) = points_of_shard(bytes) else {
             return failure(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Service internal error: File IO error: Malformed tar archive, reached unknown entry",
             );
         };
         if self.faults.break_uploads {
-            self.collections.insert(name, Collection { broken: true, ..Collection::default() });
+            collection.broken = true;
             return failure(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Service internal error: segment failed to load",
             );
         }
+        collection.points.extend(points);
+        collection.recorded = None;
         if self.faults.alter_vector {
             collection.alter_vector();
         }
-        if let Some(there) = self.collections.get_mut(&name) {
-            // Only existing shards accept anything, and the settings stay.
-            let ids: Vec<u32> = there.shards.iter().map(|(id, _)| *id).collect();
-            if collection.shards.iter().all(|(id, _)| ids.contains(id)) {
-                there.points = collection.points;
-                there.schema = collection.schema;
-                there.recorded = None;
-            }
-        } else {
-            if collection.config["params"]["sharding_method"] == "custom" {
-                collection.shards.clear();
-                collection.points.clear();
-            }
-            self.collections.insert(name, collection);
-        }
-        result(&json!(true))
+        result(&Value::Null)
     }
 
     fn change_aliases(&mut self, body: &Value) -> Response {
@@ -759,7 +756,7 @@ impl Inner {
 }
 
 impl Collection {
-    fn created(body: &Value) -> Self {
+    pub(super) fn created(body: &Value) -> Self {
         let sharded_by_key = body["sharding_method"] == "custom";
         let shards = body["shard_number"].as_u64().unwrap_or(1);
         let mut params = json!({
@@ -805,7 +802,7 @@ impl Collection {
         Self { config, shards: (0..ids).map(|id| (id, Value::Null)).collect(), ..Self::default() }
     }
 
-    fn describe(&self) -> Value {
+    pub(super) fn describe(&self) -> Value {
         let mut schema = self.schema.clone();
         for index in schema.values_mut() {
             index["points"] = self.points.len().into();
@@ -831,7 +828,7 @@ impl Collection {
     }
 
     /// Stores a point like Qdrant: 32-bit components, normalised for the cosine distance.
-    fn upsert(&mut self, point: &Value, shard_key: &Value) {
+    pub(super) fn upsert(&mut self, point: &Value, shard_key: &Value) {
         let vectors = self.config["params"]["vectors"].clone();
         let mut vector = point["vector"].clone();
         if vectors["size"].is_u64() {
@@ -855,7 +852,7 @@ impl Collection {
         self.recorded = None;
     }
 
-    fn scroll(&self, body: &Value) -> Value {
+    pub(super) fn scroll(&self, body: &Value) -> Value {
         let limit = usize::try_from(body["limit"].as_u64().unwrap_or(10)).expect("a limit");
         let from = if body["offset"].is_null() { (0, String::new()) } else { key(&body["offset"]) };
         let mut points: Vec<Value> =
@@ -925,7 +922,7 @@ impl Collection {
         file.finish()
     }
 
-    fn segment(&self, points: &Value) -> Bytes {
+    pub(super) fn segment(&self, points: &Value) -> Bytes {
         let mut file = Tar::default();
         let vectors = &self.config["params"]["vectors"];
         let named = if vectors["size"].is_u64() { json!({ "": vectors }) } else { vectors.clone() };
@@ -945,76 +942,101 @@ impl Collection {
         file.add(POINTS, points.to_string().as_bytes());
         file.finish()
     }
+}
 
-    /// The collection in a snapshot; `None` if the bytes are not one.
-    fn of_snapshot(bytes: &Bytes) -> Option<Self> {
-        let mut collection = Self::default();
-        let mut keys = Value::Null;
-        let mut points = Vec::new();
-        for entry in tar::Archive::new(&bytes[..]).entries().ok()? {
-            let mut entry = entry.ok()?;
-            let name = entry.path().ok()?.to_str()?.to_owned();
-            let mut content = Vec::new();
-            if name.ends_with(".json") || name.ends_with(".tar") {
-                entry.read_to_end(&mut content).ok()?;
-            }
-            match name.as_str() {
-                "config.json" => collection.config = serde_json::from_slice(&content).ok()?,
-                "shard_key_mapping.json" => keys = serde_json::from_slice(&content).ok()?,
-                "payload_index.json" => {
-                    let index: Value = serde_json::from_slice(&content).ok()?;
-                    for (field, params) in index["schema"].as_object()? {
-                        let kind = params["type"].as_str().or(params.as_str())?;
-                        let mut known = json!({ "data_type": kind });
-                        if params.is_object() {
-                            known["params"] = params.clone();
-                        }
-                        collection.schema.insert(field.clone(), known);
-                    }
-                }
-                segment if segment.ends_with(".tar") => {
-                    let shard: u32 = segment.split('/').next()?.parse().ok()?;
-                    collection.shards.push((shard, Value::Null));
-                    for file in tar::Archive::new(&content[..]).entries().ok()? {
-                        let mut file = file.ok()?;
-                        if file.path().ok()?.to_str()? == POINTS {
-                            let own: Vec<Value> = serde_json::from_reader(&mut file).ok()?;
-                            points.extend(own);
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-        collection.config.as_object_mut()?.remove("uuid");
-        for (id, key) in &mut collection.shards {
-            let of_shard = |pair: &&Value| {
-                pair["shard_ids"].as_array().is_some_and(|ids| ids.contains(&json!(id)))
-            };
-            *key = keys
-                .as_array()?
-                .iter()
-                .find(of_shard)
-                .map_or(Value::Null, |pair| pair["key"].clone());
-        }
-        let recorded = recorded_files().into_iter().find(|(_, file)| *file == &bytes[..]);
-        if let Some((name, file)) = recorded {
-            let path = format!("/collections/{name}/points?wait=true");
-            let seed = exchanges()
-                .iter()
-                .find(|exchange| exchange["request"]["path"] == path)
-                .expect("it is recorded");
-            for point in seed["request"]["json"]["points"].as_array().expect("points") {
-                collection.upsert(point, &Value::Null);
-            }
-            collection.recorded = Some(file);
-        } else {
-            // Kept as they were stored: nothing is rounded twice.
-            collection.points =
-                points.into_iter().map(|point| (key(&point["id"]), point)).collect();
-        }
-        Some(collection)
+/// An error if the checksum in the query is not that of the bytes.
+pub(super) fn wrong_checksum(query: &str, bytes: &Bytes) -> Option<Response> {
+    let expected = query.split('&').find_map(|pair| pair.strip_prefix("checksum="))?;
+    if expected.len() != 64 {
+        return Some(failure(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Validation error in query parameters: checksum",
+        ));
     }
+    let actual = ByteDigest::of(bytes);
+    let error = format!("Checksum mismatch: expected {actual}, actual {expected}");
+    (actual != expected).then(|| failure(StatusCode::BAD_REQUEST, &error))
+}
+
+pub(super) type Points = BTreeMap<(u64, String), Value>;
+
+/// The points in the snapshot of a shard; `None` if the bytes are not one.
+pub(super) fn points_of_shard(bytes: &[u8]) -> Option<Points> {
+    let mut points = Points::new();
+    let mut is_shard = false;
+    for entry in tar::Archive::new(bytes).entries().ok()? {
+        let mut entry = entry.ok()?;
+        let name = entry.path().ok()?.to_str()?.to_owned();
+        is_shard |= name == "replica_state.json";
+        if !(name.starts_with("segments/") && name.ends_with(".tar")) {
+            continue;
+        }
+        let mut segment = Vec::new();
+        entry.read_to_end(&mut segment).ok()?;
+        if let Some(recorded) = recorded_points(&segment) {
+            points.extend(recorded);
+            continue;
+        }
+        for file in tar::Archive::new(&segment[..]).entries().ok()? {
+            let mut file = file.ok()?;
+            if file.path().ok()?.to_str()? == POINTS {
+                // Kept as they were stored: nothing is rounded twice.
+                let own: Vec<Value> = serde_json::from_reader(&mut file).ok()?;
+                points.extend(own.into_iter().map(|point| (key(&point["id"]), point)));
+            }
+        }
+    }
+    is_shard.then_some(points)
+}
+
+/// The points of a recorded segment, whatever the times in its headers.
+fn recorded_points(segment: &[u8]) -> Option<Points> {
+    let timeless = timeless(segment);
+    let (name, _) = recorded_files().into_iter().find(|(_, file)| {
+        segments(file).iter().any(|recorded| self::timeless(recorded) == timeless)
+    })?;
+    let seed = |path: String| exchanges().iter().find(move |it| it["request"]["path"] == path);
+    let mut collection = Collection::created(
+        &seed(format!("/collections/{name}")).expect("it is recorded")["request"]["json"],
+    );
+    let points = seed(format!("/collections/{name}/points?wait=true")).expect("it is recorded");
+    for point in points["request"]["json"]["points"].as_array().expect("points") {
+        collection.upsert(point, &Value::Null);
+    }
+    Some(collection.points)
+}
+
+/// The tars of segments in the snapshot of a collection or shard.
+pub(super) fn segments(file: &[u8]) -> Vec<Vec<u8>> {
+    let mut found = Vec::new();
+    for entry in tar::Archive::new(file).entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        let name = entry.path().expect("a path").display().to_string();
+        if name.contains("segments/") && name.ends_with(".tar") {
+            let mut segment = Vec::new();
+            entry.read_to_end(&mut segment).expect("memory takes all");
+            found.push(segment);
+        }
+    }
+    found
+}
+
+/// The bytes with the time of every header set to `time`, here and in tars inside.
+pub(super) fn at_time(bytes: &[u8], time: u64) -> Vec<u8> {
+    let mut changed = bytes.to_vec();
+    for block in changed.chunks_exact_mut(512) {
+        if &block[257..262] == b"ustar" {
+            let mut header = tar::Header::from_byte_slice(block).clone();
+            header.set_mtime(time);
+            header.set_cksum();
+            block.copy_from_slice(header.as_bytes());
+        }
+    }
+    changed
+}
+
+fn timeless(bytes: &[u8]) -> Vec<u8> {
+    at_time(bytes, 0)
 }
 
 /// Every recorded snapshot of a collection; those in the full snapshot were taken separately, and
@@ -1029,7 +1051,7 @@ fn recorded_files() -> [(&'static str, &'static [u8]); 4] {
     ]
 }
 
-fn key(id: &Value) -> (u64, String) {
+pub(super) fn key(id: &Value) -> (u64, String) {
     match id.as_u64() {
         Some(number) => (number, String::new()),
         None => (u64::MAX, id.as_str().expect("an id is a number or a text").to_owned()),
@@ -1058,10 +1080,10 @@ fn kept(vector: &Value, distance: &Value) -> Value {
 }
 
 #[derive(Default)]
-struct Tar(Option<tar::Builder<Vec<u8>>>);
+pub(super) struct Tar(Option<tar::Builder<Vec<u8>>>);
 
 impl Tar {
-    fn add(&mut self, name: &str, content: &[u8]) {
+    pub(super) fn add(&mut self, name: &str, content: &[u8]) {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o644);
@@ -1070,7 +1092,7 @@ impl Tar {
         builder.append_data(&mut header, name, content).expect("memory takes all");
     }
 
-    fn finish(self) -> Bytes {
+    pub(super) fn finish(self) -> Bytes {
         self.0.expect("a tar has files").into_inner().expect("memory takes all").into()
     }
 }
