@@ -1162,6 +1162,61 @@ async fn a_point_of_another_minor_version_is_refused_before_anything_is_written(
     assert!(restore(&source, &point, beside("copy")).await.expect("a restore").is_equal());
 }
 
+/// A program that reads nothing and prints these points like Qdrant's engine, and then runs `end`.
+fn engine_of(directory: &Path, points: &[Value], end: &str) -> String {
+    let page = json!({ "shard": 0, "result": { "points": points, "next_page_offset": null } });
+    fs::write(directory.join("page"), format!("{page}\n")).expect("a file");
+    let script = format!("#!/bin/sh\ncat >/dev/null\ncat {}/page\n{end}\n", directory.display());
+    let program = directory.join("engine");
+    fs::write(&program, script).expect("a file");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&program, mode).expect("it is ours");
+    program.display().to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn onto_another_minor_version_the_engine_reads_the_points_and_the_api_writes_them() {
+    let server = Server::recorded();
+    let point = Captured::of(server.source()).await.point().await;
+    let before = server.points("docs").await;
+    server.stand_in().set_version("1.19.0");
+    let only_docs = |name: &str| beside(name).with_only(vec!["docs".into()]);
+    let refused = server.source().plan_restore(&point, only_docs("no")).await;
+    let told = error_chain(&refused.expect_err("it is refused"));
+    assert!(told.contains("start a Qdrant 1.18.2") && told.contains("or set `engine`"), "{told}");
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let source = |points: &[Value], end: &str| {
+        let engine = engine_of(directory.path(), points, end);
+        server.source_of(API_KEY, &json!({ "engine": engine }))
+    };
+    let with_engine = source(&before, "");
+    let plan = with_engine.plan_restore(&point, only_docs("copy")).await.expect("a plan");
+    let warning = "the server is Qdrant 1.19.0, which does not accept the files";
+    assert!(plan.warnings.iter().any(|told| told.starts_with(warning)), "{plan:?}");
+    let report = with_engine.restore(&point, plan).await.expect("a restore");
+    assert!(report.is_equal(), "{report:?}");
+    let line = "120 points of collection docs, every id, vector and payload";
+    assert!(report.compared.iter().any(|compared| compared == line), "{report:?}");
+    assert_eq!(server.points("copy_docs").await, before);
+    let calls = server.stand_in().calls();
+    assert!(calls.iter().all(|call| !call.contains("upload")), "no file is uploaded");
+
+    // A point less is a difference, and nothing is switched to it.
+    let in_place = in_place().with_only(vec!["docs".into()]);
+    let report = restore(&source(&before[1..], ""), &point, in_place).await.expect("a restore");
+    assert_eq!(report.differences[0].what, "collection docs: points", "{report:?}");
+    assert_eq!(server.alias("search").await.as_deref(), Some("docs"));
+
+    // An engine that fails half way leaves nothing.
+    let there = server.collections().await;
+    let end = "echo 'error: shard 0: a broken segment' >&2; exit 1";
+    let failed = restore(&source(&before, end), &point, only_docs("broken")).await;
+    let told = error_chain(&failed.expect_err("it fails"));
+    assert!(told.contains("a broken segment"), "{told}");
+    assert_eq!(server.collections().await, there);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unchanged_collection_gives_the_same_bytes_though_its_snapshots_differ() {
     let server = Server::recorded();

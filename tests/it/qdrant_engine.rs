@@ -81,3 +81,19 @@ fn verify_compares_each_point_of_a_snapshot_with_the_capture_and_sees_one_altere
     assert!(verified.stdout.contains(line), "{}", verified.stdout);
     assert!(verified.stdout.contains("collection sessions: 30 points read"), "{}", verified.stdout);
 }
+
+#[test]
+fn a_point_is_restored_onto_another_release_by_the_points_that_the_engine_reads() {
+    let server = QdrantStandIn::recorded();
+    let site = site(&server);
+    site.initialised_and_backed_up();
+    server.set_version("1.19.0");
+    let restored = site.run(["restore", "vectors", "--target", "copy"]);
+    assert_eq!(restored.code, Some(0), "{}{}", restored.stdout, restored.stderr);
+    for line in [
+        "120 points of collection docs, every id, vector and payload",
+        "30 points of collection sessions, every id, vector and payload",
+    ] {
+        assert!(restored.stdout.contains(line), "{}", restored.stdout);
+    }
+}

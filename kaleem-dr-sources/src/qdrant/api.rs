@@ -6,7 +6,10 @@ use bytes::Bytes;
 use kaleem_dr_core::{engine::manifest::ServerInfo, ground::SourceError};
 use reqwest::{
     Body, Method, Response, StatusCode,
-    header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderValue, IF_RANGE, RANGE},
+    header::{
+        ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderValue, IF_RANGE,
+        RANGE,
+    },
     multipart::{Form, Part},
 };
 use serde::{Deserialize, Serialize};
@@ -16,6 +19,8 @@ use super::{
     client::{Failure, QdrantClient, reason},
     names::path_segment,
 };
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// An alias and its collection.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -185,6 +190,14 @@ impl QdrantClient {
             body["offset"] = offset.clone();
         }
         self.call(Method::POST, &path, Some(&body), &read_points(name)).await?.body()
+    }
+
+    /// Writes points: the body of a request with `points`.
+    pub(super) async fn upsert(&self, name: &str, body: String) -> Result<(), SourceError> {
+        let path = format!("{}/points?wait=true", collection(name));
+        let request = self.request(Method::PUT, &path)?.header(CONTENT_TYPE, JSON).body(body);
+        let action = format!("write points of {name}");
+        self.send(self.long(request), &action).await?.result::<Value>().map(drop)
     }
 
     pub(super) async fn delete_point(&self, name: &str, id: &Value) -> Result<(), SourceError> {

@@ -11,8 +11,9 @@ use kaleem_dr_core::{
 use super::{
     client::QdrantClient,
     contents::Stored,
-    description::{Description, Points, in_words},
+    description::{Description, Points},
     layout::list,
+    shards::in_words,
 };
 
 /// The result of a comparison.
@@ -25,20 +26,33 @@ pub(super) struct Comparison {
 }
 
 impl Comparison {
-    /// Reads `target` back and compares it.
+    /// Reads `target` back and compares it. Settings that only one of two releases has are no
+    /// difference.
     pub(super) async fn of(
         client: &QdrantClient,
         point: &PointReader,
         stored: &Stored,
         target: &str,
+        is_same_release: bool,
     ) -> Result<Self, SourceError> {
         let description = &stored.description;
         let live = client.describe(target).await?;
         let live = live.ok_or_else(|| {
             client.failed(&format!("describe collection {target}"), "it does not exist")
         })?;
-        let mut comparison =
-            Self { differences: description.compare_settings(&live), ..Self::default() };
+        let mut comparison = Self::default();
+        if is_same_release {
+            comparison.differences = description.compare_settings(&live);
+        } else {
+            let (description, live, only_one) = description.known_to_both(&live);
+            comparison.differences = description.compare_settings(&live);
+            if !only_one.is_empty() {
+                comparison.uncompared.push(Uncompared::new(
+                    format!("settings of collection {}: {}", description.name, only_one.join(", ")),
+                    "only one of the two releases has them",
+                ));
+            }
+        }
         comparison.differences.extend(compare_shards(description, client, target).await?);
         if comparison.differences.is_empty() {
             comparison

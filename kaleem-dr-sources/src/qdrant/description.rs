@@ -3,8 +3,6 @@
 //! The snapshot file itself does not record the server's version, the shard keys of an uploaded
 //! collection, or the points that a restore should contain.
 
-use std::collections::BTreeMap;
-
 use kaleem_dr_core::{
     ground::{ArtifactPath, SourceError},
     recovery::source::Difference,
@@ -202,62 +200,6 @@ impl Description {
         self.config["params"]["sharding_method"] == "custom"
     }
 
-    /// The shard keys with the ids of the shards of each, in the order in which they must be created
-    /// to get the same ids.
-    ///
-    /// # Errors
-    /// If a shard has no key.
-    pub(super) fn shard_keys(&self) -> Result<Vec<(&Value, Vec<u32>)>, SourceError> {
-        let mut keys: Vec<(&Value, Vec<u32>)> = Vec::new();
-        for shard in &self.shards {
-            let Some(key) = &shard.shard_key else {
-                return Err(self.not_recreated(&format!("shard {} has no key", shard.shard_id)));
-            };
-            match keys.iter_mut().find(|(known, _)| *known == key) {
-                None => keys.push((key, vec![shard.shard_id])),
-                Some((_, ids)) => ids.push(shard.shard_id),
-            }
-        }
-        Ok(keys)
-    }
-
-    /// The shard of this description whose points belong into each of the `found` shards of a new
-    /// collection.
-    ///
-    /// Qdrant numbers shards itself. Points are spread over the shards of a key by the shards'
-    /// numbers, so only a key with a single shard may get another number.
-    ///
-    /// # Errors
-    /// If the new shards are others, or the numbers of a key with several shards differ.
-    pub(super) fn match_shards(&self, found: &[Shard]) -> Result<BTreeMap<u32, u32>, SourceError> {
-        let differ = || {
-            let (new, old) = (in_words(found), in_words(&self.shards));
-            self.not_recreated(&format!("the new collection has {new}, not {old}"))
-        };
-        let mut matched = BTreeMap::new();
-        for shard in found {
-            let same_key = |other: &&Shard| other.shard_key == shard.shard_key;
-            let of_key: Vec<_> = self.shards.iter().filter(same_key).collect();
-            let is_alone = shard.shard_key.is_some()
-                && of_key.len() == 1
-                && found.iter().filter(same_key).count() == 1;
-            let stored = if is_alone {
-                of_key.first().copied()
-            } else {
-                of_key.into_iter().find(|other| other.shard_id == shard.shard_id)
-            };
-            matched.insert(shard.shard_id, stored.ok_or_else(differ)?.shard_id);
-        }
-        if matched.len() == self.shards.len() { Ok(matched) } else { Err(differ()) }
-    }
-
-    fn not_recreated(&self, why: &str) -> SourceError {
-        SourceError::Unsupported(format!(
-            "the shards of {} cannot be recreated for a restore: {why}; Qdrant assigns the numbers of shards itself",
-            self.name
-        ))
-    }
-
     /// The requests that create its payload indexes: each field with its schema.
     pub(super) fn index_requests(&self) -> Vec<(&str, Value)> {
         fn one<'a>((field, index): (&'a String, &Value)) -> (&'a str, Value) {
@@ -302,6 +244,21 @@ impl Description {
         without_nulls(&self.config["params"]) == without_nulls(&config["params"])
     }
 
+    /// This description and a collection of another release, reduced to the settings that both have;
+    /// and the names of those that only one has.
+    pub(super) fn known_to_both(
+        &self,
+        live: &LiveCollection,
+    ) -> (Self, LiveCollection, Vec<String>) {
+        let (mut own, mut other, mut only_one) = (self.clone(), live.clone(), Vec::new());
+        for key in SETTINGS {
+            let (expected, found) =
+                (without_nulls(&self.config[key]), without_nulls(&live.config[key]));
+            (own.config[key], other.config[key]) = common(key, &expected, &found, &mut only_one);
+        }
+        (own, other, only_one)
+    }
+
     /// Compares settings and indexes of a restored collection with these.
     pub(super) fn compare_settings(&self, live: &LiveCollection) -> Vec<Difference> {
         let mut differences = Vec::new();
@@ -337,12 +294,6 @@ impl Description {
     }
 }
 
-/// The shards for messages: `1 ("a"), 2 ("b")`.
-pub(super) fn in_words(shards: &[Shard]) -> String {
-    let list: Vec<_> = shards.iter().map(Shard::to_string).collect();
-    if list.is_empty() { "no shards".into() } else { list.join(", ") }
-}
-
 fn artifact(file: &str) -> ArtifactPath {
     // The stem has no slash and no NUL, and with the extension it is neither empty nor dots.
     ArtifactPath::join(DIRECTORY.into_iter().chain([file])).expect("an escaped name makes a path")
@@ -375,6 +326,27 @@ fn indexes(schema: &Value) -> Map<String, Value> {
 /// The indexes of a snapshot's own `payload_index.json`.
 pub(super) fn indexes_of_file(document: &Value) -> Map<String, Value> {
     indexes(&document["schema"])
+}
+
+/// Both values without the keys that only one has, whose names are added to `only_one`.
+fn common(at: &str, one: &Value, other: &Value, only_one: &mut Vec<String>) -> (Value, Value) {
+    let (Value::Object(one), Value::Object(other)) = (one, other) else {
+        return (one.clone(), other.clone());
+    };
+    let (mut own, mut others) = (Map::new(), Map::new());
+    for (key, value) in one {
+        let name = format!("{at}.{key}");
+        if let Some(found) = other.get(key) {
+            let (value, found) = common(&name, value, found, only_one);
+            own.insert(key.clone(), value);
+            others.insert(key.clone(), found);
+        } else {
+            only_one.push(name);
+        }
+    }
+    let added = other.keys().filter(|key| !one.contains_key(*key));
+    only_one.extend(added.map(|key| format!("{at}.{key}")));
+    (Value::Object(own), Value::Object(others))
 }
 
 fn without_nulls(value: &Value) -> Value {
@@ -441,31 +413,6 @@ mod tests {
     }
 
     #[test]
-    fn shards_keep_their_numbers_unless_their_key_has_no_other() {
-        let shards = |list: Value| serde_json::from_value::<Vec<Shard>>(list).unwrap();
-        let description = described(&json!([
-            {"shard_id": 1, "shard_key": "b"}, {"shard_id": 2, "shard_key": "b"}, {"shard_id": 5, "shard_key": 7}
-        ]));
-        assert!(description.is_sharded_by_key());
-        let keys = [(&json!("b"), vec![1, 2]), (&json!(7), vec![5])];
-        assert_eq!(description.shard_keys().unwrap(), keys);
-        let new = shards(json!([
-            {"shard_id": 1, "shard_key": "b"}, {"shard_id": 2, "shard_key": "b"}, {"shard_id": 3, "shard_key": 7}
-        ]));
-        let matched = description.match_shards(&new).unwrap();
-        assert_eq!(matched, [(1, 1), (2, 2), (3, 5)].into());
-        for bad in [
-            json!([{"shard_id": 1, "shard_key": "b"}, {"shard_id": 5, "shard_key": 7}]),
-            json!([{"shard_id": 2, "shard_key": "b"}, {"shard_id": 3, "shard_key": "b"}, {"shard_id": 4, "shard_key": 7}]),
-            json!([{"shard_id": 1}, {"shard_id": 2}, {"shard_id": 5}]),
-        ] {
-            let error = description.match_shards(&shards(bad.clone())).unwrap_err().to_string();
-            assert!(error.contains("not 1 (\"b\"), 2 (\"b\"), 5 (7)"), "{bad}: {error}");
-        }
-        described(&json!([{"shard_id": 0}])).shard_keys().unwrap_err();
-    }
-
-    #[test]
     fn an_index_is_requested_with_all_of_its_parameters() {
         let description = described(&json!([]));
         let tenant = json!({"type": "keyword", "is_tenant": true});
@@ -480,6 +427,25 @@ mod tests {
         assert_eq!(definition["vectors"]["size"], 4);
         assert_eq!(definition["optimizers_config"], json!({"deleted_threshold": 0.2}));
         assert!(definition.get("quantization_config").is_none());
+    }
+
+    #[test]
+    fn a_setting_that_only_one_release_has_is_named_and_no_difference() {
+        let description = described(&json!([]));
+        let mut live = LiveCollection {
+            status: "green".into(),
+            points_count: None,
+            config: description.config.clone(),
+            payload_schema: json!({"tenant": {"data_type": "keyword", "params": {"type": "keyword", "is_tenant": true}}}),
+        };
+        live.config["params"]["vectors"]["memory"] = json!("cold");
+        live.config["optimizer_config"] = json!({});
+        let (own, other, only_one) = description.known_to_both(&live);
+        assert_eq!(own.compare_settings(&other), []);
+        assert_eq!(only_one, ["params.vectors.memory", "optimizer_config.deleted_threshold"]);
+        live.config["params"]["vectors"]["size"] = json!(5);
+        let (own, other, _) = description.known_to_both(&live);
+        assert_eq!(own.compare_settings(&other).len(), 1);
     }
 
     #[test]

@@ -6,81 +6,85 @@
 //! which detects an altered component of a vector; Qdrant itself does not.
 
 use std::{
-    collections::VecDeque,
     env,
     io::{self, BufRead as _, BufReader, Read},
     path::Path,
     process::{Child, ChildStdin, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
-use bytes::{Buf as _, Bytes};
 use kaleem_dr_core::{
     engine::manifest::ArtifactRecord,
     ground::{Cause, SourceError, digest::MultisetDigest, error_chain},
     recovery::point::PointReader,
 };
 use serde_json::{Value, json};
-use tar::Header;
 
 use super::{
+    as_collection::ShardAsCollection,
     contents::{Files, Stored},
     pipe,
     points::{Content, Page},
-    tar_edit::{InDirectory, TarEditor},
 };
-
-/// Name of the member with a collection's shard keys.
-const KEYS: &[u8] = b"shard_key_mapping.json";
-const BLOCK_BYTES: usize = 512;
-const PIECE_BYTES: usize = 64 << 10;
 
 /// Limit for the part of the program's error output that is reported, in bytes.
 const COMPLAINT_BYTES: u64 = 2000;
 
+/// Takes each line of the program's output: a page of points.
+pub(super) type Lines = Arc<dyn Fn(&[u8]) -> Result<(), Cause> + Send + Sync>;
+
 /// The content of a collection in a point according to the engine, or the reason why it does not
-/// read its files. Those of single shards are read one after another.
+/// read its files.
 ///
 /// # Errors
-/// If the point cannot be read, or the program cannot be run: that proves nothing about the files.
+/// As [`pages`].
 pub(super) async fn read_stored(
     point: &PointReader,
     stored: &Stored,
     program: &Path,
 ) -> Result<Result<Content, Cause>, SourceError> {
-    let mut digest = MultisetDigest::default();
-    let one = |record: &ArtifactRecord, shard: Option<u32>| {
-        let (path, program) = (record.path.clone(), program.to_path_buf());
-        let keys = key_mapping(stored);
-        async move {
-            let artifact = point.artifact(&path).await?;
-            let read = move |file: &mut dyn Read| match shard {
-                None => content(&program, file),
-                Some(id) => content(&program, &mut ShardAsCollection::new(id, &keys, file)),
-            };
-            pipe::through(artifact, &point.cancellation(), read).await?
-        }
+    let digest = Arc::new(Mutex::new(MultisetDigest::default()));
+    let sum = digest.clone();
+    let lines: Lines = Arc::new(move |line| {
+        let page = Page::of(line)?;
+        sum.lock().unwrap_or_else(PoisonError::into_inner).merge(&page.digest);
+        Ok(())
+    });
+    let read = pages(point, stored, program, lines).await?;
+    let digest = digest.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(read.map(|()| Content { points: digest.items(), digest: digest.to_hex() }))
+}
+
+/// Passes every page of points in a collection's files to `lines`, or returns the reason why the
+/// engine does not read them. Files of single shards are read one after another.
+///
+/// # Errors
+/// If the point cannot be read, or the program cannot be run: that proves nothing about the files.
+pub(super) async fn pages(
+    point: &PointReader,
+    stored: &Stored,
+    program: &Path,
+    lines: Lines,
+) -> Result<Result<(), Cause>, SourceError> {
+    let files: Vec<(Option<u32>, &ArtifactRecord)> = match &stored.files {
+        Files::Whole(record) => vec![(None, record)],
+        Files::Shards(records) => records.iter().map(|(id, record)| (Some(*id), record)).collect(),
     };
-    let read = match &stored.files {
-        Files::Whole(record) => vec![one(record, None).await?],
-        Files::Shards(records) => {
-            let mut read = Vec::new();
-            for (&id, record) in records {
-                let content = one(record, Some(id)).await?;
-                read.push(
-                    content.map_err(|why| format!("shard {id}: {}", error_chain(&*why)).into()),
-                );
-            }
-            read
-        }
-    };
-    for content in read {
-        match content {
-            Ok(content) => digest.merge(&content),
-            Err(why) => return Ok(Err(why)),
+    let keys = key_mapping(stored);
+    for (shard, record) in files {
+        let artifact = point.artifact(&record.path).await?;
+        let (program, keys, lines) = (program.to_path_buf(), keys.clone(), lines.clone());
+        let read = move |file: &mut dyn Read| match shard {
+            None => run(&program, file, &lines),
+            Some(id) => run(&program, &mut ShardAsCollection::new(id, &keys, file), &lines),
+        };
+        if let Err(why) = pipe::through(artifact, &point.cancellation(), read).await?? {
+            let shard = shard.map_or(String::new(), |id| format!("shard {id}: "));
+            return Ok(Err(format!("{shard}{}", error_chain(&*why)).into()));
         }
     }
-    Ok(Ok(Content { points: digest.items(), digest: digest.to_hex() }))
+    Ok(Ok(()))
 }
 
 /// The shard keys as in the snapshot of a collection. The engine adds the key of its shard to each
@@ -93,61 +97,16 @@ fn key_mapping(stored: &Stored) -> Vec<u8> {
     Value::Array(keyed.collect()).to_string().into_bytes()
 }
 
-/// The snapshot of a shard in the form of a collection's, which the engine reads.
-struct ShardAsCollection<'a> {
-    file: &'a mut dyn Read,
-    editor: Option<TarEditor<InDirectory>>,
-    ready: VecDeque<Bytes>,
-}
-
-impl<'a> ShardAsCollection<'a> {
-    fn new(shard: u32, keys: &[u8], file: &'a mut dyn Read) -> Self {
-        let mut header = Header::new_gnu();
-        header.as_mut_bytes()[..KEYS.len()].copy_from_slice(KEYS);
-        header.set_size(keys.len() as u64);
-        header.set_mode(0o600);
-        header.set_cksum();
-        let mut first = [header.as_bytes(), keys].concat();
-        first.resize(first.len().next_multiple_of(BLOCK_BYTES), 0);
-        Self { file, editor: Some(InDirectory::of(shard)), ready: [first.into()].into() }
-    }
-}
-
-impl Read for ShardAsCollection<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.ready.is_empty() {
-            let Some(editor) = &mut self.editor else { return Ok(0) };
-            let mut piece = vec![0; PIECE_BYTES];
-            let length = self.file.read(&mut piece)?;
-            piece.truncate(length);
-            let mut out = Vec::new();
-            editor.push(piece.into(), &mut out)?;
-            if length == 0
-                && let Some(editor) = self.editor.take()
-            {
-                editor.finish(&mut out)?;
-            }
-            self.ready.extend(out.into_iter().filter(|bytes| !bytes.is_empty()));
-        }
-        let Some(first) = self.ready.front_mut() else { return Ok(0) };
-        let taken = first.len().min(buffer.len());
-        first.copy_to_slice(&mut buffer[..taken]);
-        if first.is_empty() {
-            self.ready.pop_front();
-        }
-        Ok(taken)
-    }
-}
-
-/// The points in a snapshot file according to the engine, or the reason why it does not read the
-/// file.
+/// Passes every page of points in a snapshot file to `lines`, or returns the reason why the engine
+/// does not read it.
 ///
 /// # Errors
 /// If the program cannot be run, which proves nothing about the file.
-fn content(
+fn run(
     program: &Path,
     file: &mut dyn Read,
-) -> Result<Result<MultisetDigest, Cause>, SourceError> {
+    lines: &Lines,
+) -> Result<Result<(), Cause>, SourceError> {
     let child = Command::new(program)
         .env_clear()
         .envs(["PATH", "TMPDIR"].iter().filter_map(|name| Some((name, env::var_os(name)?))))
@@ -162,13 +121,12 @@ fn content(
                 program.display()
             ))
         })?;
-    Ok(read(child, file))
+    Ok(read(child, file, lines.clone()))
 }
 
-fn read(mut child: Child, file: &mut dyn Read) -> Result<MultisetDigest, Cause> {
+fn read(mut child: Child, file: &mut dyn Read, lines: Lines) -> Result<(), Cause> {
     let (output, complaints) = (child.stdout.take(), child.stderr.take());
-    let digested =
-        thread::spawn(move || output.map_or_else(|| Ok(MultisetDigest::default()), digest));
+    let passed = thread::spawn(move || output.map_or(Ok(()), |output| pass(output, &lines)));
     let complained = thread::spawn(move || {
         let mut said = String::new();
         // The output is for people; an incomplete one is better than none.
@@ -177,7 +135,7 @@ fn read(mut child: Child, file: &mut dyn Read) -> Result<MultisetDigest, Cause> 
     });
     let fed = feed(&mut child, file);
     let status = child.wait()?;
-    let digested = digested.join().map_err(|_| "reading its output failed")?;
+    let passed = passed.join().map_err(|_| "reading its output failed")?;
     let complaint = complained.join().unwrap_or_default();
     if !status.success() {
         let why = complaint
@@ -188,7 +146,7 @@ fn read(mut child: Child, file: &mut dyn Read) -> Result<MultisetDigest, Cause> 
         return Err(why.trim_start_matches("error: ").into());
     }
     fed?;
-    digested
+    passed
 }
 
 /// Passes the file to the program. A program that has read enough, or has failed, closes the pipe;
@@ -202,14 +160,13 @@ fn feed(child: &mut Child, file: &mut dyn Read) -> io::Result<()> {
     }
 }
 
-fn digest(output: impl Read) -> Result<MultisetDigest, Cause> {
-    let mut digest = MultisetDigest::default();
-    let (mut lines, mut line) = (BufReader::new(output), Vec::new());
-    while lines.read_until(b'\n', &mut line)? > 0 {
-        digest.merge(&Page::of(&line)?.digest);
+fn pass(output: impl Read, lines: &Lines) -> Result<(), Cause> {
+    let (mut output, mut line) = (BufReader::new(output), Vec::new());
+    while output.read_until(b'\n', &mut line)? > 0 {
+        lines(&line)?;
         line.clear();
     }
-    Ok(digest)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -225,6 +182,17 @@ mod tests {
         path
     }
 
+    /// The number of points in a file.
+    fn content(program: &Path, file: &mut dyn Read) -> Result<Result<u64, Cause>, SourceError> {
+        let count = Arc::new(Mutex::new(0));
+        let sum = count.clone();
+        let lines: Lines = Arc::new(move |line| {
+            *sum.lock().unwrap() += Page::of(line)?.digest.items();
+            Ok(())
+        });
+        Ok(run(program, file, &lines)?.map(|()| *count.lock().unwrap()))
+    }
+
     #[test]
     fn pages_are_summed_and_a_failure_is_never_a_count() {
         let home = tempfile::tempdir().unwrap();
@@ -236,7 +204,7 @@ mod tests {
         let pages = format!("cat >/dev/null; echo '{}'; echo '{}'", page(1), page(2));
         let read =
             content(&program(home.path(), &pages), &mut &b"a snapshot"[..]).unwrap().unwrap();
-        assert_eq!(read.items(), 2);
+        assert_eq!(read, 2);
         let fails = format!("{pages}; echo 'error: shard 1: no segment' >&2; exit 1");
         let why =
             content(&program(home.path(), &fails), &mut &b"a snapshot"[..]).unwrap().unwrap_err();

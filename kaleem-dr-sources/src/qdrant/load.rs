@@ -6,7 +6,7 @@
 //! the server. A file of a whole collection contains a directory for each shard, which is cut out
 //! on the way.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use kaleem_dr_core::{
     ground::{SourceError, error_chain, progress::Unit},
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::{
     api::Subject,
+    by_points,
     client::QdrantClient,
     contents::{Files, Stored},
     layout::{Layout, list},
@@ -35,13 +36,20 @@ pub(super) struct Loader<'a> {
     nodes: &'a Nodes<'a>,
     client: &'a QdrantClient,
     point: &'a PointReader,
+    /// The engine that reads the points, if the server refuses the files.
+    by_points: Option<&'a Path>,
     /// Collections that were, or may have been, created.
     made: Vec<String>,
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(nodes: &'a Nodes<'a>, point: &'a PointReader) -> Self {
-        Self { nodes, client: nodes.main, point, made: Vec::new() }
+    /// With `by_points`, the engine reads the points from the files, and they are written one by one.
+    pub(super) fn new(
+        nodes: &'a Nodes<'a>,
+        point: &'a PointReader,
+        by_points: Option<&'a Path>,
+    ) -> Self {
+        Self { nodes, client: nodes.main, point, by_points, made: Vec::new() }
     }
 
     /// Creates the collection `target`, which must not exist, and checks that it has content.
@@ -54,6 +62,13 @@ impl<'a> Loader<'a> {
                 "{target} has appeared on {} in the meantime; choose another name",
                 client.server()
             )));
+        }
+        if let Some(program) = self.by_points {
+            self.made.push(target.to_owned());
+            self.create(stored, target).await?;
+            self.placed(stored, target).await?;
+            by_points::fill(client, self.point, stored, target, program).await?;
+            return self.look_for_nothing(stored, target).await;
         }
         // Read before anything is created: a damaged file is found here.
         let files = self.files(stored).await?;

@@ -9,6 +9,8 @@
 
 mod api;
 mod archive;
+mod as_collection;
+mod by_points;
 mod capture;
 mod client;
 mod compare;
@@ -27,6 +29,7 @@ mod placement;
 pub mod points;
 mod rehearse;
 mod restore;
+mod shards;
 mod staged;
 mod switch;
 mod tar_edit;
@@ -249,7 +252,7 @@ impl Restorable for QdrantSource {
         request: RestoreRequest,
     ) -> Result<RestorePlan, SourceError> {
         let nodes = Nodes::find(&self.clients).await?;
-        Ok(Restoration::prepare(&nodes, point, request).await?.plan())
+        Ok(Restoration::prepare(&nodes, point, request, self.engine.as_deref()).await?.plan())
     }
 
     async fn restore(
@@ -258,7 +261,10 @@ impl Restorable for QdrantSource {
         plan: RestorePlan,
     ) -> Result<RestoreReport, SourceError> {
         let nodes = Nodes::find(&self.clients).await?;
-        Restoration::prepare(&nodes, point, plan.request).await?.run(&plan.actions).await
+        Restoration::prepare(&nodes, point, plan.request, self.engine.as_deref())
+            .await?
+            .run(&plan.actions)
+            .await
     }
 
     async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
@@ -271,7 +277,7 @@ impl Restorable for QdrantSource {
         scratch: &ScratchTarget,
     ) -> Result<RestoreReport, SourceError> {
         let nodes = Nodes::find(&self.clients).await?;
-        rehearse::rehearse(&nodes, point, scratch).await
+        rehearse::rehearse(&nodes, point, scratch, self.engine.as_deref()).await
     }
 
     async fn clear_scratch(&self, name: &str) -> Result<Vec<String>, SourceError> {

@@ -86,7 +86,7 @@ impl QdrantClient {
 }
 
 /// Reports whether the server may accept the same request for fewer points.
-fn is_refused(error: &SourceError) -> bool {
+pub(super) fn is_refused(error: &SourceError) -> bool {
     let status = QdrantClient::status_of(error);
     status.is_some_and(|status| {
         [StatusCode::BAD_REQUEST, StatusCode::TOO_MANY_REQUESTS, StatusCode::PAYLOAD_TOO_LARGE]

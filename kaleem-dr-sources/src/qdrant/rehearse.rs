@@ -4,7 +4,7 @@
 //! The negative control deletes one point of the first collection that has any, and compares the
 //! collection again.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use kaleem_dr_core::{
     ground::SourceError,
@@ -17,7 +17,6 @@ use serde_json::Value;
 
 use super::{
     client::QdrantClient,
-    compare::Comparison,
     load::Loader,
     nodes::Nodes,
     placement::Placement,
@@ -35,10 +34,11 @@ pub(super) async fn rehearse(
     nodes: &Nodes<'_>,
     point: &PointReader,
     scratch: &ScratchTarget,
+    engine: Option<&Path>,
 ) -> Result<RestoreReport, SourceError> {
     let request = RestoreRequest::whole(RestoreTarget::Beside(Some(scratch.name.clone())));
-    let restoration = Restoration::prepare(nodes, point, request).await?;
-    let mut loader = Loader::new(nodes, point);
+    let restoration = Restoration::prepare(nodes, point, request, engine).await?;
+    let mut loader = Loader::new(nodes, point, restoration.by_points);
     let mut report = RestoreReport::to(restoration.target());
     report.warnings.clone_from(&restoration.warnings);
     for placement in &restoration.placements {
@@ -75,8 +75,7 @@ async fn control(
         .map_err(|error| client.failed(&format!("read a point of {target}"), error))?;
     let Some(id) = page.pointer("/result/points/0/id") else { return Ok(None) };
     client.delete_point(target, id).await?;
-    let found =
-        Comparison::of(client, restoration.point, &placement.stored, target).await?.differences;
+    let found = restoration.compare(placement, target).await?.differences;
     let damage =
         format!("deleted one of {points} points of collection {}", placement.stored.name());
     Ok(Some(Control::new(damage, found, began.elapsed().as_secs_f64())))

@@ -6,7 +6,7 @@
 //! undone; the old one stays. Only a collection without aliases is deleted in favour of its
 //! successor, once a verified copy exists.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use jiff::Timestamp;
 use kaleem_dr_core::{
@@ -30,12 +30,14 @@ use super::{
     nodes::Nodes,
     placement::{Live, Placement, Then, place},
     switch::{self, AliasChange},
-    version,
+    version::{self, Fit},
 };
 
 /// A restore whose names are decided.
 pub(super) struct Restoration<'a> {
     nodes: &'a Nodes<'a>,
+    /// The engine, if points are written instead of files.
+    pub(super) by_points: Option<&'a Path>,
     pub(super) client: &'a QdrantClient,
     pub(super) point: &'a PointReader,
     request: RestoreRequest,
@@ -53,6 +55,7 @@ impl<'a> Restoration<'a> {
         nodes: &'a Nodes<'a>,
         point: &'a PointReader,
         mut request: RestoreRequest,
+        engine: Option<&'a Path>,
     ) -> Result<Self, SourceError> {
         if request.existing == Existing::Merge {
             return Err(SourceError::Unsupported(
@@ -69,7 +72,23 @@ impl<'a> Restoration<'a> {
         let client = nodes.main;
         let server = client.version().await?;
         let captured = point.manifest().server.as_ref().map(|server| server.version.as_str());
-        let mut warnings: Vec<_> = version::check(captured, &server.version)?.into_iter().collect();
+        let (mut warnings, mut by_points) = (Vec::new(), None);
+        match (version::fit(captured, &server.version), engine) {
+            (Fit::Files, _) => {}
+            (Fit::Unknown(why), _) => warnings.push(why),
+            (Fit::Refused(_), Some(program)) => {
+                by_points = Some(program);
+                warnings.push(format!(
+                    "the server is Qdrant {}, which does not accept the files: Qdrant's engine reads their points, and these are written one by one, which takes longer",
+                    server.version
+                ));
+            }
+            (Fit::Refused(why), None) => {
+                return Err(SourceError::Refused(format!(
+                    "{why}; or set `engine`, which reads the points so that they can be written one by one"
+                )));
+            }
+        }
         let mut contents = Contents::read(point).await?;
         contents.select(&request.only)?;
         for stored in &contents.collections {
@@ -108,7 +127,7 @@ impl<'a> Restoration<'a> {
                 nodes.advice()
             )
         }));
-        Ok(Self { nodes, client, point, request, placements, changes, warnings })
+        Ok(Self { nodes, by_points, client, point, request, placements, changes, warnings })
     }
 
     /// Describes what the restore will do.
@@ -171,7 +190,7 @@ impl<'a> Restoration<'a> {
                 self.client.server()
             )));
         }
-        let mut loader = Loader::new(self.nodes, self.point);
+        let mut loader = Loader::new(self.nodes, self.point, self.by_points);
         match self.carry_out(&mut loader).await {
             Ok(report) => Ok(report),
             Err(error) => Err(loader.remove_all(error).await),
@@ -315,7 +334,17 @@ impl<'a> Restoration<'a> {
             return Err(SourceError::Cancelled);
         }
         loader.load(&placement.stored, target).await?;
-        Comparison::of(self.client, self.point, &placement.stored, target).await
+        self.compare(placement, target).await
+    }
+
+    /// Compares a restored collection with the point.
+    pub(super) async fn compare(
+        &self,
+        placement: &Placement,
+        target: &str,
+    ) -> Result<Comparison, SourceError> {
+        let is_same_release = self.by_points.is_none();
+        Comparison::of(self.client, self.point, &placement.stored, target, is_same_release).await
     }
 
     fn targets(&self) -> String {

@@ -1067,9 +1067,10 @@ fn kept(vector: &Value, distance: &Value) -> Value {
         .map(|component| component.as_f64().expect("a number") as f32)
         .collect();
     if distance == "Cosine" {
-        let length = components.iter().map(|component| component * component).sum::<f32>().sqrt();
-        for component in &mut components {
-            *component /= length;
+        let square = components.iter().map(|component| component * component).sum::<f32>();
+        // A vector that is normalised already is kept as it is.
+        if (square - 1.0).abs() > 1e-6 {
+            components.iter_mut().for_each(|component| *component /= square.sqrt());
         }
     }
     // With the fewest digits that parse to the same 32-bit number, like Qdrant.
