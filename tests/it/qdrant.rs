@@ -77,6 +77,10 @@ impl Server {
         }
     }
 
+    pub(crate) fn is_stand_in(&self) -> bool {
+        self.stand_in.is_some()
+    }
+
     fn recorded() -> Self {
         Self::failing(QdrantStandIn::recorded())
     }

@@ -60,7 +60,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// What a snapshot is taken of: a collection as one node holds it, or one shard as one peer of a
+/// The subject of a snapshot: a collection as one node holds it, or one shard as one peer of a
 /// cluster holds it. Names of snapshots are unique within it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Subject {

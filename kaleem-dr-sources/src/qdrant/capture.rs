@@ -39,7 +39,7 @@ impl Selection {
     }
 }
 
-/// What a collection is captured as.
+/// The files that a collection is captured as.
 #[derive(Clone, Debug)]
 enum Parts {
     /// One snapshot.
@@ -111,7 +111,12 @@ impl<'a> Snapshots<'a> {
                     let taken = self.take(collection, &parts[collection], &server.version).await;
                     let Some(description) = sorted_out(collection, taken, out)? else { continue };
                     details.insert(collection.to_owned(), json!(description.points));
-                    out.whole(description.path(), description.to_bytes().into(), None).await?;
+                    // Files of single shards have no count of their own.
+                    let items = match &parts[collection] {
+                        Parts::Whole => None,
+                        Parts::Shards(_) => description.points.count(),
+                    };
+                    out.whole(description.path(), description.to_bytes().into(), items).await?;
                     ready.insert(collection.to_owned(), description);
                 }
                 Step::Download(subject) => {

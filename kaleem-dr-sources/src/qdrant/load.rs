@@ -139,14 +139,17 @@ impl<'a> Loader<'a> {
         Ok(())
     }
 
-    /// The shards of the new collection, once every node that answers knows them: a peer learns of a
-    /// new collection a moment after the one that was asked to create it.
+    /// The shards of the new collection, once every node that answers knows them and all replicas are
+    /// active. A peer learns of a new collection a moment after the one that was asked to create it,
+    /// and a replica that becomes active only after an upload to another one would stay empty.
     async fn placed(&self, stored: &Stored, target: &str) -> Result<Layout, SourceError> {
         let began = Instant::now();
         let expected = stored.description.shards.len();
         loop {
             let layout = self.client.layout(target).await?;
-            let mut known = layout.shards.len() == expected;
+            let mut replicas = layout.shards.values().flat_map(|placed| placed.replicas.values());
+            let mut known =
+                layout.shards.len() == expected && replicas.all(|replica| replica.is_active());
             for (peer, node) in self.nodes.all() {
                 let held =
                     layout.shards.values().filter(|placed| placed.replicas.contains_key(&peer));
@@ -162,7 +165,7 @@ impl<'a> Loader<'a> {
                     known = node.layout(target).await.map(counted).unwrap_or(0) == of_peer;
                 }
             }
-            // The comparison of shards reports what differs.
+            // A difference is reported by what follows.
             if known || began.elapsed() > CONSENSUS || !self.nodes.is_spread() {
                 return Ok(layout);
             }

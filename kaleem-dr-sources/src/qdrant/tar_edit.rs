@@ -19,14 +19,14 @@ static END: [u8; 2 * BLOCK_BYTES] = [0; 2 * BLOCK_BYTES];
 
 /// A change of a tar's entries.
 pub(super) trait Edit: Send {
-    /// Whether something that is not a tar is an error. Otherwise it is passed on unchanged.
+    /// Reports something that is not a tar as an error. Otherwise it is passed on unchanged.
     const IS_STRICT: bool;
 
     /// Decides about an entry, and may change its header; the checksum is set afterwards.
     fn entry(&mut self, header: &mut Header) -> io::Result<Verdict>;
 }
 
-/// What becomes of an entry.
+/// The decision about an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Keep,

@@ -186,7 +186,7 @@ fn names(files: &[SnapshotFile]) -> BTreeSet<String> {
     files.iter().map(|file| file.name.clone()).collect()
 }
 
-/// How long a snapshot may still appear after this error; `None` if the server itself answered that
+/// The time in which a snapshot may still appear after this error; `None` if the server itself answered that
 /// it takes none.
 fn patience(client: &QdrantClient, error: &SourceError) -> Option<Duration> {
     match QdrantClient::status_of(error) {

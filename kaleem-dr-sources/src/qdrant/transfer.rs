@@ -23,7 +23,7 @@ pub(super) struct Transfer<'a> {
     pub(super) cancel: &'a CancellationToken,
 }
 
-/// What the server sent.
+/// The file as the server sent it.
 pub(super) struct Received {
     pub(super) size_bytes: u64,
     pub(super) sha256: String,

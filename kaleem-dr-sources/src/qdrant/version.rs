@@ -13,7 +13,7 @@ fn parse(version: &str) -> Option<(u64, u64, u64)> {
     }
 }
 
-/// How the release of a server fits that of a snapshot.
+/// The relation of a server's release to that of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fit {
     /// The same minor version, and the server is not older: it accepts the files.
