@@ -1222,6 +1222,26 @@ async fn onto_another_minor_version_the_engine_reads_the_points_and_the_api_writ
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_digests_the_engine_reads_what_a_restore_must_equal() {
+    let server = Server::recorded();
+    let before = server.points("docs").await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let engine = engine_of(directory.path(), &before, "");
+    let more = json!({ "content_digest": false, "engine": engine, "collections": ["docs"] });
+    let source = Arc::new(server.source_of(API_KEY, &more));
+    let point = Captured::of(source.clone()).await.point().await;
+    let calls = server.stand_in().calls();
+    assert!(!calls.iter().any(|call| call.contains("scroll")), "the live points are not read");
+    let report = restore(&source, &point, beside("copy")).await.expect("a restore");
+    assert!(report.is_equal(), "{report:?}");
+    let line = "120 points of collection docs, every id, vector and payload";
+    assert!(report.compared.iter().any(|compared| compared == line), "{report:?}");
+    server.stand_in().set_faults(Faults { alter_vector: true, ..Faults::default() });
+    let report = restore(&source, &point, beside("other")).await.expect("a restore");
+    assert_eq!(report.differences[0].what, "collection docs: content digest", "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_unchanged_collection_gives_the_same_bytes_though_its_snapshots_differ() {
     let server = Server::recorded();
     server.stand_in().set_faults(Faults { new_times: true, ..Faults::default() });

@@ -1,7 +1,9 @@
 //! Compares a restored collection with its description in the point.
 
+use std::path::Path;
+
 use kaleem_dr_core::{
-    ground::{SourceError, progress::Unit},
+    ground::{SourceError, error_chain, progress::Unit},
     recovery::{
         point::PointReader,
         source::{Difference, Uncompared},
@@ -12,7 +14,9 @@ use super::{
     client::QdrantClient,
     contents::Stored,
     description::{Description, Points},
+    engine,
     layout::list,
+    points::Content,
     shards::in_words,
 };
 
@@ -25,6 +29,15 @@ pub(super) struct Comparison {
     pub(super) uncompared: Vec<Uncompared>,
 }
 
+/// The circumstances of a comparison.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Means<'a> {
+    /// The server's release has the same settings as the one that was captured.
+    pub(super) is_same_release: bool,
+    /// The program that reads the points of files, if there is one.
+    pub(super) engine: Option<&'a Path>,
+}
+
 impl Comparison {
     /// Reads `target` back and compares it. Settings that only one of two releases has are no
     /// difference.
@@ -33,7 +46,7 @@ impl Comparison {
         point: &PointReader,
         stored: &Stored,
         target: &str,
-        is_same_release: bool,
+        means: Means<'_>,
     ) -> Result<Self, SourceError> {
         let description = &stored.description;
         let live = client.describe(target).await?;
@@ -41,7 +54,7 @@ impl Comparison {
             client.failed(&format!("describe collection {target}"), "it does not exist")
         })?;
         let mut comparison = Self::default();
-        if is_same_release {
+        if means.is_same_release {
             comparison.differences = description.compare_settings(&live);
         } else {
             let (description, live, only_one) = description.known_to_both(&live);
@@ -59,7 +72,7 @@ impl Comparison {
                 .compared
                 .push(format!("settings, indexes and shards of collection {}", description.name));
         }
-        comparison.compare_points(client, point, stored, target).await?;
+        comparison.compare_points(client, point, stored, target, means.engine).await?;
         Ok(comparison)
     }
 
@@ -69,11 +82,16 @@ impl Comparison {
         point: &PointReader,
         stored: &Stored,
         target: &str,
+        engine: Option<&Path>,
     ) -> Result<(), SourceError> {
         let name = stored.name();
         self.points = client.count(target).await?;
         let points = &stored.description.points;
-        if let Points::Nothing { why, about } = points {
+        let captured = match (points.count(), points.content_digest()) {
+            (Some(points), Some(digest)) => Some(Content { points, digest: digest.to_owned() }),
+            _ => self.read_by_engine(point, stored, engine).await?,
+        };
+        if let (None, Points::Nothing { why, about }) = (&captured, points) {
             let about = about
                 .map_or(String::new(), |about| format!(" (about {about} when it was captured)"));
             self.uncompared.push(Uncompared::new(
@@ -93,9 +111,10 @@ impl Comparison {
             }
             differs
         };
-        let expected = points.count().unwrap_or_default();
+        let counted = captured.as_ref().map(|content| content.points);
+        let expected = counted.or(points.count()).unwrap_or_default();
         let mut differs = differ("points", expected.to_string(), self.points.to_string());
-        let Some(digest) = points.content_digest() else {
+        let Some(captured) = captured else {
             if !differs {
                 self.compared.push(format!("{expected} points of collection {name}, only counted"));
             }
@@ -106,13 +125,34 @@ impl Comparison {
         let content = client.content(target, &point.cancellation(), stage.as_ref()).await?;
         stage.finish();
         differs |= differ("points read", expected.to_string(), content.points.to_string());
-        differs |= differ("content digest", digest.to_owned(), content.digest);
+        differs |= differ("content digest", captured.digest, content.digest);
         if !differs {
             self.compared.push(format!(
                 "{expected} points of collection {name}, every id, vector and payload"
             ));
         }
         Ok(())
+    }
+
+    /// The content of the files according to Qdrant's engine, if the capture did not read it: it is
+    /// certain even if the collection was written to meanwhile.
+    async fn read_by_engine(
+        &mut self,
+        point: &PointReader,
+        stored: &Stored,
+        engine: Option<&Path>,
+    ) -> Result<Option<Content>, SourceError> {
+        let Some(program) = engine else { return Ok(None) };
+        match engine::read_stored(point, stored, program).await? {
+            Ok(content) => Ok(Some(content)),
+            Err(why) => {
+                self.uncompared.push(Uncompared::new(
+                    format!("points of collection {} with its files", stored.name()),
+                    format!("Qdrant's engine cannot read them: {}", error_chain(&*why)),
+                ));
+                Ok(None)
+            }
+        }
     }
 }
 

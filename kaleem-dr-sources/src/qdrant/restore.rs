@@ -23,7 +23,7 @@ use serde_json::json;
 
 use super::{
     client::QdrantClient,
-    compare::Comparison,
+    compare::{Comparison, Means},
     contents::Contents,
     description::Points,
     load::Loader,
@@ -36,6 +36,7 @@ use super::{
 /// A restore whose names are decided.
 pub(super) struct Restoration<'a> {
     nodes: &'a Nodes<'a>,
+    engine: Option<&'a Path>,
     /// The engine, if points are written instead of files.
     pub(super) by_points: Option<&'a Path>,
     pub(super) client: &'a QdrantClient,
@@ -95,7 +96,7 @@ impl<'a> Restoration<'a> {
             if stored.description.is_sharded_by_key() {
                 stored.description.shard_keys()?;
             }
-            if let Points::Nothing { why, .. } = &stored.description.points {
+            if let (Points::Nothing { why, .. }, None) = (&stored.description.points, engine) {
                 warnings.push(format!(
                     "collection {}: its points cannot be compared afterwards: {why}",
                     stored.name()
@@ -127,7 +128,7 @@ impl<'a> Restoration<'a> {
                 nodes.advice()
             )
         }));
-        Ok(Self { nodes, by_points, client, point, request, placements, changes, warnings })
+        Ok(Self { nodes, engine, by_points, client, point, request, placements, changes, warnings })
     }
 
     /// Describes what the restore will do.
@@ -343,8 +344,8 @@ impl<'a> Restoration<'a> {
         placement: &Placement,
         target: &str,
     ) -> Result<Comparison, SourceError> {
-        let is_same_release = self.by_points.is_none();
-        Comparison::of(self.client, self.point, &placement.stored, target, is_same_release).await
+        let means = Means { is_same_release: self.by_points.is_none(), engine: self.engine };
+        Comparison::of(self.client, self.point, &placement.stored, target, means).await
     }
 
     fn targets(&self) -> String {
