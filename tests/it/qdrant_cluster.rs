@@ -144,7 +144,9 @@ impl Peers {
         self.done(Method::PUT, &format!("collections/{plain}/index?wait=true"), index).await;
         let alias = json!({ "create_alias": { "collection_name": plain, "alias_name": self.name("live") } });
         self.done(Method::POST, "collections/aliases", json!({ "actions": [alias] })).await;
-        self.agree(&plain).await;
+        for collection in self.collections().await {
+            self.agree(&collection).await;
+        }
     }
 
     /// Waits until every peer sees the same points of a collection.

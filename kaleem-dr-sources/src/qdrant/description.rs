@@ -200,12 +200,17 @@ impl Description {
         self.config["params"]["sharding_method"] == "custom"
     }
 
-    /// The requests that create its payload indexes: each field with its schema.
+    /// The requests that create its payload indexes: each field with its schema. A plain index is
+    /// requested by its type alone, because Qdrant would build one anew that is spelt otherwise.
     pub(super) fn index_requests(&self) -> Vec<(&str, Value)> {
         fn one<'a>((field, index): (&'a String, &Value)) -> (&'a str, Value) {
+            let kind = index["type"].clone();
             let mut schema = index["params"].as_object().cloned().unwrap_or_default();
-            schema.insert("type".into(), index["type"].clone());
-            (field.as_str(), without_nulls(&Value::Object(schema)))
+            if schema.is_empty() {
+                return (field, kind);
+            }
+            schema.insert("type".into(), kind);
+            (field, without_nulls(&Value::Object(schema)))
         }
         self.payload_schema.iter().map(one).collect()
     }
@@ -414,9 +419,10 @@ mod tests {
 
     #[test]
     fn an_index_is_requested_with_all_of_its_parameters() {
-        let description = described(&json!([]));
+        let mut description = described(&json!([]));
+        description.payload_schema.extend(indexes_of_file(&json!({"schema": {"n": "integer"}})));
         let tenant = json!({"type": "keyword", "is_tenant": true});
-        assert_eq!(description.index_requests(), [("tenant", tenant)]);
+        assert_eq!(description.index_requests(), [("n", json!("integer")), ("tenant", tenant)]);
         assert_eq!(description.late_settings(), None);
     }
 

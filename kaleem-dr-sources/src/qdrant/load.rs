@@ -120,8 +120,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Creates it empty. Indexes must exist before the shards arrive, because a shard's indexes that
-    /// the collection does not know are dropped.
+    /// Creates it empty. Indexes must exist before the shards arrive: an index that is only in the
+    /// segments is unknown to the collection, and later segments would lack it.
     async fn create(&self, stored: &Stored, target: &str) -> Result<(), SourceError> {
         let (client, description) = (self.client, &stored.description);
         client.create_collection(target, &description.definition()).await?;

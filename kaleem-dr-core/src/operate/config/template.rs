@@ -87,6 +87,7 @@ password = { file = "/etc/kaleem-dr/rabbitmq.pass" }
 [source.qdrant]
 type = "qdrant"
 url = "http://127.0.0.1:6333"
+# peers = ["http://node2:6333", "http://node3:6333"]   # the other peers of a cluster
 # api_key = { file = "/etc/kaleem-dr/qdrant.key" }
 
 [source.configs]
