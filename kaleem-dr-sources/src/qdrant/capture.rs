@@ -176,7 +176,7 @@ impl<'a> Snapshots<'a> {
             Parts::Shards(shards) => list(shards),
         };
         let mut description = Description::new(collection, version, &live, shards);
-        let counted = self.readable(collection, main.count(collection).await)?;
+        let counted = readable(collection, main.count(collection).await)?;
         let read = match counted {
             Some(_) if self.with_content => self.content(collection).await?,
             _ => None,
@@ -189,7 +189,7 @@ impl<'a> Snapshots<'a> {
                 }
             }
         }
-        let again = self.readable(collection, main.count(collection).await)?;
+        let again = readable(collection, main.count(collection).await)?;
         description.points = match (counted, again) {
             (Some(before), Some(after)) if before == after => match read {
                 // Read once more only if nothing has shown yet that something was written.
@@ -260,29 +260,7 @@ impl<'a> Snapshots<'a> {
         collection: &str,
     ) -> Result<Option<super::points::Content>, SourceError> {
         let read = self.nodes.main.content(collection, &self.cancel, &Silent).await;
-        self.readable(collection, read)
-    }
-
-    /// Points that cannot be read must not cost the collection its backup: the snapshot is taken
-    /// all the same, only without a digest.
-    fn readable<T>(
-        &self,
-        collection: &str,
-        read: Result<T, SourceError>,
-    ) -> Result<Option<T>, SourceError> {
-        match read {
-            Ok(read) => Ok(Some(read)),
-            Err(error @ SourceError::Server { .. }) => {
-                let why = error_chain(&error);
-                tracing::warn!(
-                    collection,
-                    why,
-                    "captured without a digest, because its points cannot be read"
-                );
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        readable(collection, read)
     }
 
     async fn download(
@@ -325,6 +303,24 @@ impl<'a> Snapshots<'a> {
         let points = subject.shard.is_none().then_some(&description.points);
         let digest = points.and_then(Points::content_digest).map(str::to_owned);
         writer.finish(points.and_then(Points::count), digest).await
+    }
+}
+
+/// Points that cannot be read must not cost the collection its backup: the snapshot is taken
+/// all the same, only without a digest.
+fn readable<T>(collection: &str, read: Result<T, SourceError>) -> Result<Option<T>, SourceError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(error @ SourceError::Server { .. }) => {
+            let why = error_chain(&error);
+            tracing::warn!(
+                collection,
+                why,
+                "captured without a digest, because its points cannot be read"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -25,7 +25,7 @@ const ANSWER_LIMIT_BYTES: u64 = 256 << 20;
 
 /// Limit for the time that one request waits because the server limits their rate. Its limits are
 /// per minute.
-const MOST_WAITING: Duration = Duration::from_secs(5 * 60);
+const MOST_WAITING: Duration = Duration::from_mins(5);
 
 /// A server, with the API key for it.
 pub struct QdrantClient {

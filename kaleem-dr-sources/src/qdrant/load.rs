@@ -19,7 +19,7 @@ use super::{
     by_points,
     client::QdrantClient,
     contents::{Files, Stored},
-    layout::{Layout, list},
+    layout::{Layout, Replica, list},
     nodes::Nodes,
     upload::{ShardFile, measure},
 };
@@ -27,7 +27,7 @@ use super::{
 /// Time between two looks at the state of replicas.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 /// Time in which a cluster applies a change that it has accepted.
-const CONSENSUS: Duration = Duration::from_secs(60);
+const CONSENSUS: Duration = Duration::from_mins(1);
 /// Minimum time that replicas must look complete whose points no URL reaches to count.
 const UNCOUNTED: Duration = Duration::from_secs(5);
 
@@ -148,8 +148,7 @@ impl<'a> Loader<'a> {
         loop {
             let layout = self.client.layout(target).await?;
             let mut replicas = layout.shards.values().flat_map(|placed| placed.replicas.values());
-            let mut known =
-                layout.shards.len() == expected && replicas.all(|replica| replica.is_active());
+            let mut known = layout.shards.len() == expected && replicas.all(Replica::is_active);
             for (peer, node) in self.nodes.all() {
                 let held =
                     layout.shards.values().filter(|placed| placed.replicas.contains_key(&peer));
@@ -162,7 +161,7 @@ impl<'a> Loader<'a> {
                             .filter_map(|placed| placed.replicas.get(&peer)?.points)
                             .count()
                     };
-                    known = node.layout(target).await.map(counted).unwrap_or(0) == of_peer;
+                    known = node.layout(target).await.map_or(0, counted) == of_peer;
                 }
             }
             // A difference is reported by what follows.

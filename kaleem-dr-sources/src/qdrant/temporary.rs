@@ -80,32 +80,21 @@ impl<'a> Temporary<'a> {
         let taken = client.create_snapshot(subject).await;
         pace.insert(subject.clone(), Instant::now());
         drop(pace);
-        let file = match taken {
-            Ok(file) => file,
-            Err(error) => {
-                match patience(client, &error) {
-                    None => {
-                        unheard_of.is_possible = false;
-                        return Err(error);
+        let found = match &taken {
+            Ok(_) => None,
+            Err(error) => match patience(client, error) {
+                None => None,
+                Some(patience) => {
+                    let found = self.find(client, subject, &before, patience).await?;
+                    if found.is_none() {
+                        self.left.push(unfound(client, subject, error));
                     }
-                    Some(patience) => match self.find(client, subject, &before, patience).await? {
-                        Some(file) => file,
-                        None => {
-                            self.left.push((
-                            format!("removal of a temporary snapshot of {subject} from {}", client.server()),
-                            format!(
-                                "the server may still finish it: look for it and delete it ({})",
-                                error_chain(&error)
-                            ),
-                        ));
-                            unheard_of.is_possible = false;
-                            return Err(error);
-                        }
-                    },
+                    found
                 }
-            }
+            },
         };
         unheard_of.is_possible = false;
+        let file = found.map_or(taken, Ok)?;
         self.held.insert(subject.clone(), Held { client, file });
         Ok(())
     }
@@ -180,6 +169,17 @@ impl<'a> Temporary<'a> {
             out.incomplete(what, why);
         }
     }
+}
+
+/// The report of a snapshot that the server may still finish after this error.
+fn unfound(client: &QdrantClient, subject: &Subject, error: &SourceError) -> (String, String) {
+    (
+        format!("removal of a temporary snapshot of {subject} from {}", client.server()),
+        format!(
+            "the server may still finish it: look for it and delete it ({})",
+            error_chain(error)
+        ),
+    )
 }
 
 fn names(files: &[SnapshotFile]) -> BTreeSet<String> {
