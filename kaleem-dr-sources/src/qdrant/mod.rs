@@ -297,6 +297,17 @@ impl Restorable for QdrantSource {
 /// The fuzz target for the snapshot file of a collection.
 #[cfg(feature = "fuzzing")]
 pub fn fuzz_tar(mut bytes: &[u8]) {
+    let (mut edited, mut cut) = (Vec::new(), Vec::new());
+    let (mut times, mut shard) = (tar_edit::Times::of_snapshot(), tar_edit::OnlyShard::of(0));
+    for piece in bytes.chunks(777) {
+        let piece = bytes::Bytes::copy_from_slice(piece);
+        times.push(piece.clone(), &mut edited).expect("what is not a tar is passed on");
+        if shard.push(piece, &mut cut).is_err() {
+            shard = tar_edit::OnlyShard::of(0);
+        }
+    }
+    times.finish(&mut edited).expect("what is not a tar is passed on");
+    assert_eq!(edited.concat().len(), bytes.len(), "only times in headers change");
     let file = archive::CollectionFile::walk(&mut bytes);
     let _ = (file.segments(), file.shards());
 }

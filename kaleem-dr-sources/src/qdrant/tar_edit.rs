@@ -384,6 +384,11 @@ mod tests {
         for length in (0..DOCS.len()).step_by(7777) {
             assert_eq!(edited(Times::of_snapshot(), &DOCS[..length], 1000).unwrap().len(), length);
         }
+        for at in (0..DOCS.len()).step_by(311) {
+            let mut damaged = DOCS.to_vec();
+            damaged[at] ^= 0xff;
+            assert_eq!(edited(Times::of_snapshot(), &damaged, 5000).unwrap().len(), DOCS.len());
+        }
     }
 
     #[test]
