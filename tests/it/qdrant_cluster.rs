@@ -575,6 +575,29 @@ async fn a_restore_waits_until_every_replica_is_filled_and_one_that_never_is_fai
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replica_on_a_peer_that_is_down_does_not_hold_up_a_restore() {
+    let mut peers = Peers::recorded();
+    let source = peers.source();
+    let point = Captured::of(source.clone()).await.point().await;
+    peers.stand_in.as_mut().expect("a stand-in").stop_peer(1);
+    // Its replica is not filled as long as it is down.
+    let faults = ClusterFaults { never_fill: true, ..ClusterFaults::default() };
+    peers.stand_in().set_faults(faults);
+    let request = beside("copy").with_only(vec!["twice".into()]);
+    let report = restore(&source, &point, request).await.expect("a restore");
+    assert!(report.is_equal(), "{report:?}");
+    assert_eq!(peers.points(0, "copy_twice").await, peers.points(0, "twice").await);
+    let told = "replicas there are filled once it is back";
+    assert!(report.warnings.iter().any(|warning| warning.contains(told)), "{report:?}");
+    // A collection that needs this peer is not restored by halves.
+    let request = beside("half").with_only(vec!["plain".into()]);
+    let error = restore(&source, &point, request).await.expect_err("it fails");
+    let told = error_chain(&error);
+    assert!(told.contains("it placed it on peer 8420467886530551"), "{told}");
+    assert!(!peers.collections().await.contains(&"half_plain".to_owned()), "nothing is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_a_peer_refuses_fails_the_restore_and_leaves_nothing() {
     let peers = Peers::recorded();
     let source = peers.source();

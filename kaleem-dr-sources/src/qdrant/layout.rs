@@ -25,8 +25,8 @@ pub(super) struct Membership {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layout {
     pub(super) shards: BTreeMap<u32, Placed>,
-    /// Number of transfers between peers in progress.
-    pub(super) transfers: usize,
+    /// Transfers between peers in progress: the peer that each fills, if it is known.
+    pub(super) transfers: Vec<Option<u64>>,
 }
 
 /// A shard, and its replicas by peer.
@@ -96,7 +96,11 @@ impl QdrantClient {
             #[serde(default)]
             remote_shards: Vec<Part>,
             #[serde(default)]
-            shard_transfers: Vec<Value>,
+            shard_transfers: Vec<Transfer>,
+        }
+        #[derive(Deserialize)]
+        struct Transfer {
+            to: Option<u64>,
         }
         #[derive(Deserialize)]
         struct Part {
@@ -113,7 +117,8 @@ impl QdrantClient {
             .await?
             .result()?;
         let own = found.peer_id;
-        let mut layout = Layout { transfers: found.shard_transfers.len(), ..Layout::default() };
+        let transfers = found.shard_transfers.iter().map(|transfer| transfer.to).collect();
+        let mut layout = Layout { transfers, ..Layout::default() };
         for part in found.local_shards.into_iter().chain(found.remote_shards) {
             let known = layout.shards.entry(part.shard.shard_id).or_default();
             known.key = known.key.take().or(part.shard.shard_key);

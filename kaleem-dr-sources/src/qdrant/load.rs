@@ -218,8 +218,11 @@ impl<'a> Loader<'a> {
         uploaded_to: &BTreeMap<u32, u64>,
     ) -> Result<Option<Unsettled>, SourceError> {
         let layout = self.client.layout(target).await?;
-        if layout.transfers > 0 {
-            return Ok(Some(Unsettled::Waiting(format!("{} transfers go on", layout.transfers))));
+        // A peer that is down is filled once it is back; nothing waits for that.
+        let is_reached = |peer: u64| self.nodes.of(peer).is_some();
+        let transfers = layout.transfers.iter().filter(|to| to.is_none_or(is_reached)).count();
+        if transfers > 0 {
+            return Ok(Some(Unsettled::Waiting(format!("{transfers} transfers go on"))));
         }
         let mut points: BTreeMap<(u32, u64), u64> = BTreeMap::new();
         for (peer, node) in self.nodes.all() {
@@ -234,6 +237,10 @@ impl<'a> Loader<'a> {
             let expected = uploaded_to.get(id).and_then(|peer| points.get(&(*id, *peer)));
             for (peer, replica) in &placed.replicas {
                 let replica_of = || format!("shard {id} on {}", self.nodes.in_words(*peer));
+                if !is_reached(*peer) {
+                    uncounted = true;
+                    continue;
+                }
                 if !replica.is_active() {
                     return Ok(Some(Unsettled::Waiting(format!("{} is not active", replica_of()))));
                 }

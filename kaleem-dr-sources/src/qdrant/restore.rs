@@ -124,7 +124,7 @@ impl<'a> Restoration<'a> {
             .collect();
         warnings.extend(nodes.unreached().into_iter().map(|peer| {
             format!(
-                "{peer} is not reached, so shards that Qdrant places there cannot be restored: {}",
+                "{peer} is not reached: shards that Qdrant places only there cannot be restored, and replicas there are filled once it is back: {}",
                 nodes.advice()
             )
         }));
