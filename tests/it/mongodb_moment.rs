@@ -71,8 +71,8 @@ async fn captured_is_the_moment(
     stop.store(true, Ordering::Relaxed);
     let writer = writing.await.expect("the writer ends");
     let seconds = began.elapsed().as_secs_f64();
-    let writes = writer.log.0.len();
-    println!("seed {seed}: {writes} writes, {:.0} a second", writes as f64 / seconds);
+    let writes = u32::try_from(writer.log.0.len()).expect("few");
+    println!("seed {seed}: {writes} writes, {:.0} a second", f64::from(writes) / seconds);
     assert_eq!(report.exit, Exit::Done, "seed {seed}: {:?}", report.sources[0].error);
     let point = points.latest().await;
     let manifest = point.manifest();

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Capture, Entry, EntryKind};
 use crate::{engine::source::Source, ground::SourceError};
 
-/// What a capture delivered.
+/// The amount of data that a capture delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Drained {

@@ -29,7 +29,7 @@ pub enum SiteError {
     /// No repository of the config is a mirror, so there is nothing to replicate.
     #[error("{0}")]
     NoMirror(String),
-    /// The config names nobody to notify.
+    /// The config has no recipient of notifications.
     #[error("{0}")]
     NoRecipient(String),
     /// A guard refused because data would be lost.

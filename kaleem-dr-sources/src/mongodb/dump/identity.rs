@@ -1,4 +1,4 @@
-//! Whether a collection is still the listed one, and its name if it was renamed.
+//! Recognises a listed collection later, also after it was renamed.
 //!
 //! A name may come to refer to another collection between two requests, by a drop or by one or two renames. A collection is
 //! recognised by its UUID, which a rename within a database preserves.
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LOOKS: u32 = 3;
 const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 
-/// Where a listed collection is now.
+/// The present place of a listed collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Whereabouts {
     /// Under the expected name.
