@@ -4,9 +4,10 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        alarm, backup, check, checklist, completions, config, copy, doctor, drill, export, forget,
-        history, init, key, metrics, migrate, notify, oplog, points, prune, r2, repair, replicate,
-        report, restore, runbook, schedule, snapshot, snapshots, status, unlock, verify,
+        alarm, backup, bootstrap, check, checklist, completions, config, copy, doctor, drill,
+        export, forget, history, init, key, metrics, migrate, notify, oplog, points, prune, r2,
+        recover, repair, replicate, report, restore, runbook, schedule, snapshot, snapshots,
+        status, unlock, verify,
     },
     global::Global,
 };
@@ -30,6 +31,12 @@ const EXIT_CODES: &str = "Exit status: 0 done, 1 failed, 2 usage or config, 3 do
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Set up a new machine from a repository alone: its location, its keys and its password
+    #[command(after_help = bootstrap::EXAMPLES)]
+    Bootstrap(bootstrap::Bootstrap),
+    /// Recover everything: all sources in their order, each compared with what was captured
+    #[command(after_help = recover::EXAMPLES)]
+    Recover(recover::Recover),
     /// Create the repository
     Init(init::Init),
     /// Capture sources, one snapshot each; then forget and prune if the config enables it

@@ -53,8 +53,8 @@ impl Context {
         Self::new(global, self.cancel.clone(), self.log.clone())
     }
 
-    /// Reads the config again.
-    pub fn read_config(&self) -> Result<Site, Failure> {
+    /// The variables of the process, overridden by those of the file that was named.
+    pub fn environment(&self) -> Result<Environment, Failure> {
         let mut environment = Environment::of_process();
         if let Some(path) = &self.global.env_file {
             let text = read(path)?;
@@ -62,6 +62,12 @@ impl Context {
                 .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
             environment.overlay(file);
         }
+        Ok(environment)
+    }
+
+    /// Reads the config again.
+    pub fn read_config(&self) -> Result<Site, Failure> {
+        let environment = self.environment()?;
         let named = self.global.config.clone();
         let (text, path) = if let Some(path) = named {
             (read(&path)?, path)

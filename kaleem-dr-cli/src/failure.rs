@@ -131,6 +131,9 @@ impl From<&SiteError> for Failure {
                     SiteError::NothingMatches(_) => Some(
                         "`kaleem-dr snapshots` lists the existing ones; name one with --snapshot",
                     ),
+                    SiteError::Sealed(_) => Some(
+                        "without a passphrase, secrets are asked for, or read from the files that --secret names",
+                    ),
                     _ => None,
                 };
                 Self::of(error, Exit::from(error), advice)

@@ -8,6 +8,7 @@ mod failure;
 mod global;
 mod output;
 mod progress;
+mod secret_prompt;
 mod signals;
 
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
 //! The sources that come with kaleem-dr. They are independent of each other, and each has its own
 //! cargo feature.
 
-use kaleem_dr_core::operate::config::SourceKind;
+use kaleem_dr_core::operate::config::{RecoveryStage, SourceKind};
 
 #[cfg(feature = "files")]
 pub mod files;
@@ -25,7 +25,8 @@ pub fn kinds() -> Vec<SourceKind> {
         #[cfg(feature = "files")]
         SourceKind::new("files", |name, config: &files::FilesConfig, _| {
             files::FilesSource::new(name, config.clone())
-        }),
+        })
+        .recovered_in(RecoveryStage::Files),
         #[cfg(feature = "mongodb")]
         SourceKind::new("mongodb", |name, config: &mongodb::MongoConfig, environment| {
             mongodb::MongoSource::new(name, config.clone(), environment)
@@ -33,7 +34,8 @@ pub fn kinds() -> Vec<SourceKind> {
         #[cfg(feature = "n8n")]
         SourceKind::new("n8n", |name, config: &n8n::N8nConfig, environment| {
             n8n::N8nSource::new(name, config.clone(), environment)
-        }),
+        })
+        .recovered_in(RecoveryStage::Applications),
         #[cfg(feature = "qdrant")]
         SourceKind::new("qdrant", qdrant::QdrantSource::new),
         #[cfg(feature = "rabbitmq")]

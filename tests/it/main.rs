@@ -9,6 +9,7 @@
 
 mod archive;
 mod archive_files;
+mod bootstrap;
 mod buckets;
 mod checklist;
 mod closed_places;
@@ -23,6 +24,7 @@ mod faults;
 mod files;
 mod files_restore;
 mod files_walk;
+mod from_nothing;
 mod gate;
 mod hosts;
 mod keys;
@@ -45,6 +47,7 @@ mod qdrant_engine;
 mod rabbitmq;
 mod rabbitmq_plan;
 mod rabbitmq_releases;
+mod recover;
 mod remote;
 mod replicate;
 mod replicate_faults;

@@ -101,8 +101,8 @@ fn systemd_takes_every_unit_and_finds_each_service_confined() {
     let all: Vec<PathBuf> = files(&units).into_keys().filter(|path| !path.is_symlink()).collect();
     assert_eq!(
         all.len(),
-        13,
-        "six jobs with a service and a timer each, and the one that reports failures: {all:?}"
+        15,
+        "seven jobs with a service and a timer each, and the one that reports failures: {all:?}"
     );
     let verified = analyze(&["verify", "--man=no"], &all);
     assert_eq!((verified.code, verified.stderr.as_str()), (Some(0), ""), "{}", verified.stdout);
@@ -178,7 +178,7 @@ fn what_is_installed_is_listed_with_its_next_run_and_removed_without_a_trace() {
         installed.stdout
     );
     let listed = jobs(&site);
-    assert_eq!(names(&listed).len(), 6, "{listed:?}");
+    assert_eq!(names(&listed).len(), 7, "{listed:?}");
     for job in &listed {
         assert!(
             job["enabled"] == true

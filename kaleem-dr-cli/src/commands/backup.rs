@@ -64,6 +64,9 @@ pub fn print(report: &RunReport, json: bool) -> Printed {
     if let Some(error) = &report.repository_error {
         line(&format!("error: repository: {error}"))?;
     }
+    if let Some(why) = &report.unsealed {
+        line(&format!("error: the snapshots lack what `bootstrap` needs: {why}"))?;
+    }
     if let Some(why) = &report.withheld {
         line(&format!("ALARM: {why}"))?;
     }

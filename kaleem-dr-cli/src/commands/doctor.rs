@@ -60,7 +60,7 @@ const ORDER: [(Severity, &str); 4] = [
 
 /// Prints findings by severity, then the number of each. Findings of severity `ok` are only
 /// counted, unless `tell_all` is set.
-fn print(report: &DoctorReport, exit: Exit, tell_all: bool, json: bool) -> Printed {
+pub fn print(report: &DoctorReport, exit: Exit, tell_all: bool, json: bool) -> Printed {
     if json {
         let counts: serde_json::Map<_, _> = ORDER
             .iter()

@@ -25,6 +25,7 @@ use crate::{
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr drill                                 every source, from the repository `local`
   kaleem-dr drill mongo --repo r2                 one source, from another repository
+  kaleem-dr drill --from-nothing                  as a new machine would: from a replica alone
   kaleem-dr drill --html proof.html --lang ar";
 
 /// Arguments of `drill`.
@@ -38,6 +39,10 @@ pub struct Drill {
     /// Restore to the state just before this moment, as with `restore --to-time`
     #[arg(long, value_name = "TIME", conflicts_with = "point", value_parser = moment)]
     pub to_time: Option<Moment>,
+    /// Begin with nothing but a replica, its keys and its password: set up the installation anew in
+    /// a scratch root, and drill that
+    #[arg(long, conflicts_with_all = ["point", "to_time"])]
+    pub from_nothing: bool,
     /// Level to prove: stored, readable, parsed or restored
     #[arg(long, value_name = "LEVEL", default_value_t = ProofLevel::Restored)]
     pub level: ProofLevel,
@@ -51,13 +56,19 @@ impl Drill {
         (options.run, options.level) = (Some(run), self.level);
         options.point.clone_from(&self.point);
         options.moment = self.to_time;
+        options.from_nothing = self.from_nothing;
         options
     }
 }
 
 pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
     let site = context.load()?;
-    let (report, chained) = site.drill(args.options(context.run)).await?;
+    let wanted = args.options(context.run);
+    let (report, chained) = if args.from_nothing {
+        site.drill_from_nothing(&wanted, &kaleem_dr_sources::kinds()).await?
+    } else {
+        site.drill(wanted).await?
+    };
     write_files(&site, &report.run.to_string(), &args.to)?;
     print(&report, &chained, context.global.json, context.global.verbose > 0)?;
     Ok(Ended::from(&report))
@@ -91,6 +102,10 @@ fn print(report: &DrillReport, chained: &ChainedReport, json: bool, verbose: boo
     for source in &report.sources {
         print_source(source, verbose)?;
     }
+    if let Some(seconds) = report.setup_seconds {
+        line(&format!("from nothing to a new installation in {}", duration(seconds)))?;
+    }
+    report.notes.iter().try_for_each(|note| line(&format!("note: {note}")))?;
     if let Some(seconds) = report.rto_seconds() {
         line(&format!("restoring all of it took {}", duration(seconds)))?;
     }

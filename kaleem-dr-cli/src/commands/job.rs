@@ -23,6 +23,7 @@ pub fn of(command: &Command, context: &Context) -> Result<Option<(Arc<Site>, Job
             | Command::Copy(_)
             | Command::Verify(_)
             | Command::Drill(_)
+            | Command::Recover(_)
             | Command::Check(_)
             | Command::Forget(_)
             | Command::Prune(_)
@@ -38,6 +39,7 @@ pub fn of(command: &Command, context: &Context) -> Result<Option<(Arc<Site>, Job
         Command::Copy(args) => args.options().job(&site, run),
         Command::Verify(args) => Some(args.options(run).job(&site, run)),
         Command::Drill(args) => Some(args.options(run).job(&site, run)),
+        Command::Recover(args) => args.options(run).job(&site, run),
         Command::Check(_) => Some(site.check_job(run)),
         Command::Forget(args) => args.options(&site).job(&site, run),
         Command::Prune(args) => args.options().job(&site, run),

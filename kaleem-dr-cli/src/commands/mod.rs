@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod backup;
+pub mod bootstrap;
 pub mod check;
 pub mod checklist;
 pub mod completions;
@@ -24,6 +25,7 @@ pub mod points;
 mod probe;
 pub mod prune;
 pub mod r2;
+pub mod recover;
 pub mod repair;
 pub mod replicate;
 pub mod report;
@@ -105,6 +107,8 @@ async fn uncancelled(context: &Context, work: impl Future<Output = JobOutcome>) 
 
 async fn dispatch(command: Command, context: &Context) -> JobOutcome {
     Ok(match command {
+        Command::Bootstrap(args) => bootstrap::bootstrap(context, &args).await?.into(),
+        Command::Recover(args) => recover::recover(context, &args).await?,
         Command::Init(args) => init::init(context, &args).await?.into(),
         Command::Backup(args) => backup::backup(context, &args).await?,
         Command::Snapshots(args) => snapshots::snapshots(context, &args).await?.into(),

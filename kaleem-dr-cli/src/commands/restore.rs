@@ -11,7 +11,10 @@ use kaleem_dr_core::{
         change_log::Moment,
         point::Origin,
         restore::FilesReport,
-        source::{Change, Existing, Extras, Rename, RestoreReport, RestoreRequest, RestoreTarget},
+        source::{
+            Change, Existing, Extras, Rename, RestorePlan, RestoreReport, RestoreRequest,
+            RestoreTarget,
+        },
     },
 };
 use serde_json::json;
@@ -242,6 +245,11 @@ fn print_plan(PlannedRestore { plan, point, .. }: PlannedRestore<'_>, json: bool
         manifest.consistency.at.strftime("%Y-%m-%d %H:%M:%S UTC"),
         plan.target
     ))?;
+    print_changes(plan)
+}
+
+/// Prints the changes and the warnings of a plan.
+pub fn print_changes(plan: &RestorePlan) -> Printed {
     for action in &plan.actions {
         let change = match action.change {
             Change::Create => "create",

@@ -3,7 +3,7 @@
 //! The commit writes it into the snapshot as `/.kaleem-dr/manifest.json`, after every artifact has ended successfully. A restore
 //! compares its result with it. It contains no secret.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,33 @@ use super::change_log::LogSpan;
 
 /// Path of the manifest in each snapshot.
 pub const MANIFEST_PATH: &str = "/.kaleem-dr/manifest.json";
+/// Directory of the manifest and of the [enclosures](Enclosure) in each snapshot.
+pub const OWN_DIRECTORY: &str = "/.kaleem-dr";
+/// Path of the instructions in each snapshot.
+const INSTRUCTIONS_PATH: &str = "/RESTORE.md";
+
+/// Reports whether a path in a snapshot is that of a file or directory that a commit adds.
+#[must_use]
+pub fn is_own_path(path: &Path) -> bool {
+    path.starts_with(OWN_DIRECTORY) || path == Path::new(INSTRUCTIONS_PATH)
+}
+
+/// A small file that a commit adds to a snapshot, next to the manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Enclosure {
+    /// Name of the file in [`OWN_DIRECTORY`].
+    pub name: &'static str,
+    /// Content of the file; the same content is stored once, however many snapshots have it.
+    pub content: Arc<[u8]>,
+}
+
+impl Enclosure {
+    /// A file with this name and content.
+    pub fn new(name: &'static str, content: impl Into<Arc<[u8]>>) -> Self {
+        Self { name, content: content.into() }
+    }
+}
 
 /// The format that this release writes. Readers accept any manifest with the same or a smaller number.
 pub const MANIFEST_FORMAT: u32 = 1;

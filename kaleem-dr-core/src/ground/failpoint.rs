@@ -32,6 +32,8 @@ pub(crate) enum Step {
     Ledger,
     /// The alarms have just been written.
     Alarms,
+    /// A recovery is about to begin a source, or has just ended a step.
+    Recover,
 }
 
 /// Passes a step. `KALEEM_DR_FAILPOINT=capture=kill` kills a debug build there; `stop` freezes it, `hang` never returns.

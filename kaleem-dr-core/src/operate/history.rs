@@ -15,12 +15,15 @@ use serde_json::{Value, json};
 use super::job::RunReport;
 use crate::{
     engine::{
-        ledger::{ChainedReport, Event, EventKind, Ledger, LedgerError, LedgerLimits, Part},
+        ledger::{ChainedReport, Event, EventKind, Ledger, LedgerError, LedgerLimits, Part, Proof},
         replicate::MirrorReport,
         repository::RepositoryError,
     },
     ground::{Exit, RunId, error_chain},
-    recovery::{drill::DrillReport, verify::VerifyReport},
+    recovery::{
+        drill::{DrillReport, ReportKind},
+        verify::VerifyReport,
+    },
 };
 
 /// Writes to the ledger of a state directory.
@@ -72,7 +75,7 @@ impl History {
         proofs.into_iter().try_for_each(|proof| self.0.record_proof(&proof))
     }
 
-    /// Records a drill: its proofs, its report at the end of the chain, its event.
+    /// Records a drill or a recovery: its proofs, its report at the end of the chain, its event.
     pub(crate) fn drill(&self, report: &mut DrillReport) -> Result<ChainedReport, LedgerError> {
         let mut parts = Vec::new();
         for source in &report.sources {
@@ -90,7 +93,10 @@ impl History {
             });
             let proof = verification
                 .and_then(|found| found.proof(report.run, &report.repository, report.finished));
-            if let Some(proof) = proof {
+            // Live data may change while they are compared, so a difference there shows nothing about
+            // the point.
+            let counts = |proof: &Proof| report.kind != ReportKind::Recovery || proof.is_good();
+            if let Some(proof) = proof.filter(counts) {
                 self.0.record_proof(&proof)?;
             }
         }
@@ -101,7 +107,10 @@ impl History {
         })?;
         self.0.record(&Event {
             run: report.run,
-            kind: EventKind::Drill,
+            kind: match report.kind {
+                ReportKind::Recovery => EventKind::Recover,
+                ReportKind::Drill | ReportKind::FromNothing => EventKind::Drill,
+            },
             repository: report.repository.clone(),
             started: report.started,
             finished: report.finished,

@@ -1,6 +1,7 @@
 //! An installation: its config, jobs, schedule and monitoring, and the checks and reports for its
 //! operator.
 
+pub mod bootstrap;
 pub mod checklist;
 pub mod config;
 pub mod doctor;
@@ -8,10 +9,12 @@ mod history;
 pub mod hook;
 mod host_facts;
 mod host_jobs;
+pub mod installation;
 pub mod job;
 pub mod metrics;
 pub mod migrate;
 pub mod monitor;
+pub mod recover;
 pub mod report;
 pub mod runbook;
 pub mod schedule;

@@ -90,12 +90,33 @@ impl DrillJob {
     }
 }
 
+/// The subject of a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum ReportKind {
+    /// A drill.
+    #[default]
+    Drill,
+    /// A drill that began with nothing but the repository, its keys and its password.
+    FromNothing,
+    /// A recovery of the installation itself.
+    Recovery,
+}
+
 /// The result of a drill.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DrillReport {
     /// Number of the format; it grows with each incompatible change.
     pub format: u32,
+    /// The subject of the report.
+    #[serde(default)]
+    pub kind: ReportKind,
+    /// Duration of everything before the first restore, in seconds: of a drill from nothing, until
+    /// the new installation was ready.
+    #[serde(default)]
+    pub setup_seconds: Option<f64>,
     /// Hash of the previous report in the chain; `None` for the first.
     pub previous: Option<String>,
     /// Id of the drill's job.
@@ -116,6 +137,9 @@ pub struct DrillReport {
     pub sources: Vec<SourceDrill>,
     /// The scratch targets that killed rehearsals had left behind.
     pub cleared: Vec<Cleared>,
+    /// Notes for the reader, one sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Exit status of the drill.
     pub exit: Exit,
 }
@@ -143,10 +167,34 @@ pub struct SourceDrill {
 }
 
 impl DrillReport {
-    /// Duration of all restores one after the other, in seconds; `None` unless each source was restored.
+    /// A report without results, as of now.
+    pub(crate) fn begun(run: RunId, kind: ReportKind, host: &HostName, repository: String) -> Self {
+        let now = Timestamp::now();
+        Self {
+            format: FORMAT,
+            kind,
+            setup_seconds: None,
+            previous: None,
+            run,
+            tool: concat!("kaleem-dr ", env!("CARGO_PKG_VERSION")).to_owned(),
+            host: host.to_string(),
+            repository,
+            started: now,
+            finished: now,
+            level: ProofLevel::Restored,
+            sources: Vec::new(),
+            cleared: Vec::new(),
+            notes: Vec::new(),
+            exit: Exit::Done,
+        }
+    }
+
+    /// Duration of the setup and of all restores one after the other, in seconds; `None` unless each source was restored.
     #[must_use]
     pub fn rto_seconds(&self) -> Option<f64> {
-        self.sources.iter().map(|drill| drill.verification.as_ref()?.restore_seconds).sum()
+        let restores: Option<f64> =
+            self.sources.iter().map(|drill| drill.verification.as_ref()?.restore_seconds).sum();
+        restores.map(|seconds| seconds + self.setup_seconds.unwrap_or_default())
     }
 }
 
@@ -191,18 +239,10 @@ pub async fn drill(
         .await
         .map_err(|cause| DrillError::Scratch { path: work.scratch.clone(), cause })?;
     let mut report = DrillReport {
-        format: FORMAT,
-        previous: None,
-        run: job.run,
-        tool: concat!("kaleem-dr ", env!("CARGO_PKG_VERSION")).to_owned(),
-        host: job.host.to_string(),
-        repository: job.repository.location(),
-        started: Timestamp::now(),
-        finished: Timestamp::now(),
         level: job.level,
         sources: job.unavailable.iter().map(unavailable).collect(),
         cleared,
-        exit: Exit::Done,
+        ..DrillReport::begun(job.run, ReportKind::Drill, &job.host, job.repository.location())
     };
     let lock = job.repository.lock_to_read(job.patience).await?;
     for source in &job.sources {

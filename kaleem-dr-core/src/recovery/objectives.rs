@@ -76,6 +76,12 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// A restore of data of this size.
+    #[must_use]
+    pub fn new(size_bytes: u64, seconds: f64) -> Self {
+        Self { size_bytes, seconds }
+    }
+
     /// The measured restores of a source from a repository, newest first like `proofs`.
     #[must_use]
     pub fn of_source(proofs: &[Proof], source: &SourceName, repository: &str) -> Vec<Self> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     CancellationToken,
-    engine::repository::{Repository, RepositoryError, Snapshot, SnapshotId},
+    engine::repository::{Repository, RepositoryError, Snapshot, SnapshotId, SnapshotReader},
     ground::{RunId, SourceName, host::HostScope, progress::ProgressSink},
     recovery::{
         change_log::{ChosenLog, Moment, choose_at},
@@ -145,6 +145,21 @@ impl ChosenPoint {
         cancel: &CancellationToken,
     ) -> Result<PointReader, RepositoryError> {
         let reader = repository.read(&self.snapshot).await?;
+        self.open_with(&reader, repository, progress, cancel).await
+    }
+
+    /// Like [`ChosenPoint::open`], with the index that a reader of the same repository has in memory.
+    ///
+    /// # Errors
+    /// As [`ChosenPoint::open`].
+    pub async fn open_with(
+        &self,
+        reader: &SnapshotReader,
+        repository: &Repository,
+        progress: &Arc<dyn ProgressSink>,
+        cancel: &CancellationToken,
+    ) -> Result<PointReader, RepositoryError> {
+        let reader = reader.at(&self.snapshot);
         let point = PointReader::open(reader, progress.clone(), cancel.clone()).await?;
         match &self.log {
             Some(log) => log.extend(point, repository).await,

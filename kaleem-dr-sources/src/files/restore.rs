@@ -7,7 +7,7 @@ use std::{
 
 use kaleem_dr_core::{
     engine::{
-        manifest::{MANIFEST_PATH, TreeTotals},
+        manifest::{TreeTotals, is_own_path},
         repository::SnapshotReader,
     },
     ground::{SourceError, finding::Finding},
@@ -333,7 +333,7 @@ async fn control(
     let mut walk = snapshot.files();
     let file = loop {
         match walk.next().await {
-            Some(Ok(file)) if file.size_bytes > 0 && !is_own(&file.path) => break file,
+            Some(Ok(file)) if file.size_bytes > 0 && !is_own_path(&file.path) => break file,
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(SourceError::Point(error.into())),
             None => return Ok(None),
@@ -351,10 +351,6 @@ async fn control(
     let found = differences(&compared.map_err(|error| SourceError::Point(error.into()))?);
     let damage = format!("changed byte {at} of {}", file.path.display());
     Ok(Some(Control::new(damage, found, began.elapsed().as_secs_f64())))
-}
-
-fn is_own(path: &Path) -> bool {
-    path == Path::new(MANIFEST_PATH) || path == Path::new("/RESTORE.md")
 }
 
 fn differences(files: &FilesReport) -> Vec<Difference> {

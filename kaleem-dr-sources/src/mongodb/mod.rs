@@ -215,6 +215,10 @@ impl Restorable for MongoSource {
         dump::inspect(point).await
     }
 
+    fn address(&self) -> Option<String> {
+        Some(self.reader.server().to_owned())
+    }
+
     fn guide(&self, language: Language, restored: &str) -> Option<String> {
         let mut databases = self.config.databases.clone();
         if databases.is_empty() {

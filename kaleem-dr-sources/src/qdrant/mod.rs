@@ -285,6 +285,10 @@ impl Restorable for QdrantSource {
         rehearse::clear(nodes.main, name).await
     }
 
+    fn address(&self) -> Option<String> {
+        Some(self.url().url().to_owned())
+    }
+
     fn guide(&self, language: Language, restored: &str) -> Option<String> {
         Some(guide::guide(language, restored, self.url().url()))
     }

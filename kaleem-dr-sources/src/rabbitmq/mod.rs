@@ -238,6 +238,10 @@ impl Restorable for RabbitmqSource {
         rehearse::clear(&self.client, name).await
     }
 
+    fn address(&self) -> Option<String> {
+        Some(self.client.url().to_owned())
+    }
+
     fn guide(&self, language: Language, restored: &str) -> Option<String> {
         Some(guide::guide(language, restored, self.client.url(), self.client.username()))
     }

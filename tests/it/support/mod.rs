@@ -9,6 +9,7 @@ pub mod everything;
 pub mod faulty_s3;
 pub mod faulty_store;
 pub mod healthchecks_stand_in;
+pub mod lost;
 pub mod mirror;
 pub mod mongo_proxy;
 pub mod mongo_writer;

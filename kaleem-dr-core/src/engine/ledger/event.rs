@@ -31,11 +31,13 @@ pub enum EventKind {
     Prune,
     /// A slice of a change log saved.
     Oplog,
+    /// Everything recovered, on a new machine or after a loss.
+    Recover,
 }
 
 impl EventKind {
     /// All kinds, in the order in which they are listed.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Backup,
         Self::Replicate,
         Self::Repair,
@@ -46,6 +48,7 @@ impl EventKind {
         Self::Forget,
         Self::Prune,
         Self::Oplog,
+        Self::Recover,
     ];
 
     /// The name, which is also that of the command.
@@ -62,6 +65,7 @@ impl EventKind {
             Self::Forget => "forget",
             Self::Prune => "prune",
             Self::Oplog => "oplog",
+            Self::Recover => "recover",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! rewritten with the lengths counted by the pipe. The order is: packs, index, and only then the snapshot, which is read back.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -29,13 +29,18 @@ use super::{
 };
 use crate::{
     CancellationToken,
-    engine::{artifact::CaptureOutcome, manifest::Manifest},
+    engine::{
+        artifact::CaptureOutcome,
+        manifest::{Enclosure, Manifest},
+    },
     ground::{digest::ByteDigest, failpoint, failpoint::Step},
 };
 
 /// Instructions for restoring the data with standard tools only: in every snapshot, for a reader who has nothing else. If there
 /// is a config, its runbook takes their place.
 const RESTORE_TEXT: &str = include_str!("RESTORE.md");
+/// Name of the manifest in our own directory.
+const MANIFEST_NAME: &str = "manifest.json";
 /// Blob size for the files that we add, in bytes; far above any manifest, far below restic's largest chunk.
 const BLOB_BYTES: usize = 1 << 20;
 
@@ -46,6 +51,8 @@ pub(crate) struct Release {
     pub(crate) outcome: CaptureOutcome,
     /// Content of `/RESTORE.md`; `None` for the general instructions.
     pub(crate) restore_text: Option<Arc<str>>,
+    /// Further files for the directory of the manifest.
+    pub(crate) enclosures: Vec<Enclosure>,
     /// Trees known to be whole.
     pub(crate) reach: Reach,
     pub(crate) stop: CancellationToken,
@@ -65,13 +72,14 @@ impl Release {
         })?;
         let (key, version) = (repository.0.key.clone(), repository.0.version);
         let (file, packs) = blocking(move || {
-            let Self { engine, file, outcome, restore_text, mut reach, stop } = self;
+            let Self { engine, file, outcome, restore_text, enclosures, mut reach, stop } = self;
             let engine =
                 engine.to_indexed().map_err(RepositoryError::engine("read the index of"))?;
             whole(&reach.walk(&engine, file.tree, &|_| false, &stop)?)?;
             let documents = Documents {
                 manifest: &manifest,
                 restore: restore_text.as_deref().unwrap_or(RESTORE_TEXT),
+                enclosures: &enclosures,
             };
             complete(&engine, &key, version, file, &documents, &outcome)
         })
@@ -143,6 +151,22 @@ pub(crate) async fn publish(
 struct Documents<'a> {
     manifest: &'a [u8],
     restore: &'a str,
+    enclosures: &'a [Enclosure],
+}
+
+impl Documents<'_> {
+    /// The files of our own directory, sorted by name, as restic sorts a tree.
+    fn inner(&self) -> BTreeMap<&str, &[u8]> {
+        let enclosed = self.enclosures.iter().map(|file| (file.name, &*file.content));
+        enclosed.chain([(MANIFEST_NAME, self.manifest)]).collect()
+    }
+
+    /// The number and total size of all files.
+    fn totals(&self) -> (u64, u64) {
+        let inner = self.inner();
+        let size_bytes = inner.values().map(|content| content.len() as u64).sum::<u64>();
+        (inner.len() as u64 + 1, size_bytes + self.restore.len() as u64)
+    }
 }
 
 fn complete(
@@ -183,7 +207,11 @@ fn complete(
         ));
     }
     let mut inner = Tree::default();
-    inner.nodes.push(document("manifest.json", documents.manifest, &mut data, now));
+    // What did not change since an earlier snapshot is stored already.
+    let stored = |id: &DataId| engine.get_index_entry(id).is_ok();
+    for (name, content) in documents.inner() {
+        inner.nodes.push(document(name, content, &mut data, now, &stored));
+    }
     let inner = trees.tree(&inner)?;
     let meta = Metadata {
         mode: Some(0o700 | go_mode::DIRECTORY),
@@ -192,7 +220,8 @@ fn complete(
     };
     let mut directory = Node::new_node(".kaleem-dr".as_ref(), NodeType::Dir, meta);
     directory.subtree = Some(inner);
-    for node in [directory, document("RESTORE.md", documents.restore.as_bytes(), &mut data, now)] {
+    let restore = documents.restore.as_bytes();
+    for node in [directory, document("RESTORE.md", restore, &mut data, now, &stored)] {
         // A tree restored from one of our snapshots to `/` and captured again has these files itself.
         tree.nodes.retain(|other| other.name != node.name);
         let at = tree.nodes.partition_point(|other| other.name() < node.name());
@@ -200,12 +229,12 @@ fn complete(
     }
     file.tree = trees.tree(&tree)?;
     if let Some(summary) = &mut file.summary {
-        summary.total_bytes_processed +=
-            documents.manifest.len() as u64 + documents.restore.len() as u64;
+        let (files, size_bytes) = documents.totals();
+        summary.total_bytes_processed += size_bytes;
         let followers = followers.len() as u64;
         summary.total_files_processed =
-            (summary.total_files_processed + 2).saturating_sub(followers);
-        summary.files_new = (summary.files_new + 2).saturating_sub(followers);
+            (summary.total_files_processed + files).saturating_sub(followers);
+        summary.files_new = (summary.files_new + files).saturating_sub(followers);
     }
 
     Ok((file, encrypted_objects(key, [data, trees])?))
@@ -231,12 +260,13 @@ pub(super) fn encrypted_objects(
     Ok(objects)
 }
 
-/// The node of a small file, whose blobs go into `data`.
+/// The node of a small file, whose blobs go into `data` unless they are stored already.
 pub(super) fn document(
     name: &str,
     content: &[u8],
     data: &mut PackWriter<'_>,
     now: Timestamp,
+    stored: &dyn Fn(&DataId) -> bool,
 ) -> Node {
     let meta = Metadata {
         mode: Some(0o600),
@@ -246,9 +276,17 @@ pub(super) fn document(
         ..Metadata::default()
     };
     let mut node = Node::new_node(name.as_ref(), NodeType::File, meta);
-    node.content =
-        Some(content.chunks(BLOB_BYTES).map(|chunk| DataId::from(data.blob(chunk))).collect());
+    let mut blob = |chunk: &[u8]| {
+        let id = blob_id(chunk);
+        if stored(&id) { id } else { DataId::from(data.blob(chunk)) }
+    };
+    node.content = Some(content.chunks(BLOB_BYTES).map(&mut blob).collect());
     node
+}
+
+fn blob_id(plain: &[u8]) -> DataId {
+    let id: rustic_core::Id = ByteDigest::of(plain).parse().expect("64 hex digits are an id");
+    DataId::from(rustic_core::BlobId::from(id))
 }
 
 fn ancestors<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> {

@@ -4,7 +4,13 @@
 //! a run with one ranged read of a few MiB, a few runs are read at once, and each blob is decrypted, decompressed and compared
 //! with its id before it is returned.
 
-use std::{error::Error as _, iter, path::Path, pin::pin, sync::Arc};
+use std::{
+    error::Error as _,
+    iter,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -26,7 +32,7 @@ use super::{
     store::{ObjectStore, StoreError},
 };
 use crate::{
-    engine::manifest::{MANIFEST_PATH, Manifest},
+    engine::manifest::{MANIFEST_PATH, Manifest, OWN_DIRECTORY},
     ground::{Cause, digest::ByteDigest, error_chain},
 };
 
@@ -40,6 +46,8 @@ const READ_AHEAD: usize = 3;
 const READ_AHEAD_KIB: u32 = 16 << 10;
 /// Limit for a manifest, in bytes.
 const MANIFEST_LIMIT_BYTES: u64 = 256 << 20;
+/// Limit for an enclosure, in bytes.
+const ENCLOSURE_LIMIT_BYTES: u64 = 64 << 20;
 
 /// A snapshot opened for reading. The repository's index is in memory (48 bytes a blob).
 #[derive(Clone)]
@@ -135,21 +143,12 @@ impl SnapshotReader {
     /// # Errors
     /// If it cannot be read, or has a newer format than ours.
     pub async fn manifest(&self) -> Result<Option<Manifest>, RepositoryError> {
-        let reader = self.clone();
-        let node = blocking(move || reader.find(Path::new(MANIFEST_PATH))).await?;
-        let Some(node) = node else { return Ok(None) };
         let damaged = |why: String| RepositoryError::Damaged {
             object: format!("manifest of {:?}", self.snapshot.id()),
             why,
         };
-        if node.meta.size > MANIFEST_LIMIT_BYTES {
-            return Err(damaged(format!("it is {} bytes long", node.meta.size)));
-        }
-        let mut json = Vec::new();
-        let mut pieces = self.stream_places(self.places(&node)?);
-        while let Some(piece) = pieces.recv().await {
-            json.extend_from_slice(&piece?);
-        }
+        let json = self.small_file(MANIFEST_PATH, MANIFEST_LIMIT_BYTES).await?;
+        let Some(json) = json else { return Ok(None) };
         let manifest: Manifest =
             serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
         if manifest.format > crate::engine::manifest::MANIFEST_FORMAT {
@@ -159,6 +158,38 @@ impl SnapshotReader {
             )));
         }
         Ok(Some(manifest))
+    }
+
+    /// The content of an [enclosure](crate::engine::manifest::Enclosure); `None` if the snapshot has no
+    /// file of this name in its own directory.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is longer than any enclosure.
+    pub async fn enclosure(&self, name: &str) -> Result<Option<Vec<u8>>, RepositoryError> {
+        self.small_file(&format!("{OWN_DIRECTORY}/{name}"), ENCLOSURE_LIMIT_BYTES).await
+    }
+
+    /// The content of a file that fits into memory; `None` if it does not exist.
+    async fn small_file(
+        &self,
+        path: &str,
+        limit_bytes: u64,
+    ) -> Result<Option<Vec<u8>>, RepositoryError> {
+        let (reader, wanted) = (self.clone(), PathBuf::from(path));
+        let node = blocking(move || reader.find(&wanted)).await?;
+        let Some(node) = node else { return Ok(None) };
+        if node.meta.size > limit_bytes {
+            return Err(RepositoryError::Damaged {
+                object: format!("{path} of {:?}", self.snapshot.id()),
+                why: format!("it is {} bytes long", node.meta.size),
+            });
+        }
+        let mut content = Vec::new();
+        let mut pieces = self.stream_places(self.places(&node)?);
+        while let Some(piece) = pieces.recv().await {
+            content.extend_from_slice(&piece?);
+        }
+        Ok(Some(content))
     }
 
     /// Streams blobs in order, reading a few runs ahead of the receiver.

@@ -116,7 +116,7 @@ impl Repository {
             let mut data = PackWriter::new(key, version, BlobKind::Data);
             let mut trees = PackWriter::new(key, version, BlobKind::Tree);
             let mut inner = Tree::default();
-            inner.nodes.push(document(&name, text.as_bytes(), &mut data, now));
+            inner.nodes.push(document(&name, text.as_bytes(), &mut data, now, &|_| false));
             let meta = Metadata {
                 mode: Some(0o700 | go_mode::DIRECTORY),
                 mtime: Some(now),

@@ -33,7 +33,7 @@ use crate::{
     engine::{
         artifact::{Capture, CaptureOutcome, CaptureState},
         change_log::LogSpan,
-        manifest::{MANIFEST_FORMAT, Manifest},
+        manifest::{Enclosure, MANIFEST_FORMAT, Manifest},
         source::Source,
     },
     ground::{
@@ -67,6 +67,8 @@ pub struct SaveOptions {
     pub dry_run: bool,
     /// Content of `/RESTORE.md`; `None` for the general instructions.
     pub restore_text: Option<Arc<str>>,
+    /// Further files for the directory of the manifest, sorted by name.
+    pub enclosures: Vec<Enclosure>,
     /// The snapshot is a slice of the source's change log and no recovery point.
     pub(crate) is_slice: bool,
 }
@@ -75,7 +77,15 @@ impl SaveOptions {
     /// Options without additional tags, with the general text in `/RESTORE.md`.
     #[must_use]
     pub fn new(run: RunId, host: HostName) -> Self {
-        Self { run, host, tags: Vec::new(), dry_run: false, restore_text: None, is_slice: false }
+        Self {
+            run,
+            host,
+            tags: Vec::new(),
+            dry_run: false,
+            restore_text: None,
+            enclosures: Vec::new(),
+            is_slice: false,
+        }
     }
 }
 
@@ -205,6 +215,7 @@ impl Repository {
             file,
             outcome,
             restore_text: options.restore_text.clone(),
+            enclosures: options.enclosures.clone(),
             reach,
             stop,
         };

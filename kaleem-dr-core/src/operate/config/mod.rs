@@ -9,7 +9,9 @@ mod envfile;
 mod ini;
 mod model;
 mod names;
+mod order;
 mod rclone;
+mod recovery;
 mod references;
 mod remote;
 pub mod secret;
@@ -23,7 +25,7 @@ use std::{
 };
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize as _, de::DeserializeOwned};
 use serde_json::json;
 use toml::{
     Spanned,
@@ -37,6 +39,8 @@ pub use self::{
         BackupSettings, OplogSettings, RepositorySettings, Settings, SettingsError, StatusSettings,
     },
     names::RepositoryNames,
+    order::{RecoveryOrder, RecoveryStage},
+    recovery::{RecoverySettings, SecretsKept},
     references::References,
     template::TEMPLATE,
 };
@@ -53,6 +57,7 @@ const RESERVED_NAMES: [&str; 1] = ["files"];
 /// A kind of source: the word in `type = "…"`, and a function that turns its table into a source.
 pub struct SourceKind {
     name: &'static str,
+    stage: RecoveryStage,
     build: Box<Build>,
     schema: fn(&mut SchemaGenerator) -> Schema,
 }
@@ -76,6 +81,7 @@ impl SourceKind {
     {
         Self {
             name,
+            stage: RecoveryStage::Servers,
             build: Box::new(move |source, table| {
                 let config = C::deserialize(table)?;
                 let make = make.clone();
@@ -87,6 +93,13 @@ impl SourceKind {
             }),
             schema: C::json_schema,
         }
+    }
+
+    /// Sets when sources of this kind are recovered, unless their table has `after` [default: with
+    /// the servers].
+    #[must_use]
+    pub fn recovered_in(self, stage: RecoveryStage) -> Self {
+        Self { stage, ..self }
     }
 }
 
@@ -104,6 +117,10 @@ pub struct Config {
     pub settings: Settings,
     /// The declared sources, by their names.
     pub sources: BTreeMap<SourceName, DeclaredSource>,
+    /// The order in which sources are recovered.
+    pub order: RecoveryOrder,
+    /// The config as it applies, with the variables that override keys and without comments.
+    pub effective: toml::Table,
 }
 
 /// A source as the config declares it. Its secrets are read only when the source is created, so
@@ -140,7 +157,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("settings", &self.settings)
             .field("sources", &self.sources)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -193,13 +210,15 @@ impl Config {
                 error(format!("the environment variable {}: {why}", over.variable), None)
             })?;
         }
+        let effective = toml::Table::deserialize(toml::de::Deserializer::from(document.clone()))
+            .map_err(shape)?;
         let tables = take_table(document.get_mut(), "source")
             .map_err(|span| error("`source` must be a table of tables".into(), Some(span)))?;
         let settings =
-            <Settings as serde::Deserialize>::deserialize(toml::de::Deserializer::from(document))
-                .map_err(shape)?;
+            Settings::deserialize(toml::de::Deserializer::from(document)).map_err(shape)?;
 
         let mut sources = BTreeMap::new();
+        let mut wishes = Vec::new();
         for (key, mut table) in tables {
             let name: SourceName =
                 key.get_ref().parse().map_err(|fault: crate::ground::InvalidSourceName| {
@@ -234,6 +253,9 @@ impl Config {
                     Some(kind.span()),
                 ));
             };
+            let after =
+                order::take_after(&name, inner).map_err(|(why, at)| error(why, Some(at)))?;
+            wishes.push(order::Wish { source: name.clone(), stage: builder.stage, after });
             let secret_files = secret_files(table.get_ref());
             let make =
                 (builder.build)(name.clone(), ValueDeserializer::from(table)).map_err(|fault| {
@@ -247,36 +269,11 @@ impl Config {
                 DeclaredSource { kind: builder.name, secret_files, make: make.into() },
             );
         }
-        if let Some(unknown) =
-            settings.backup.sources.iter().flatten().find(|name| !sources.contains_key(name))
-        {
-            return Err(error(
-                format!("`backup.sources` names {unknown}, but there is no [source.{unknown}]"),
-                None,
-            ));
-        }
-        for (name, repository) in &settings.repository {
-            if let Some(of) = &repository.mirror_of
-                && (of == name || !settings.repository.contains_key(of))
-            {
-                let why = format!(
-                    "`repository.{name}.mirror_of` names {of}, which is not another repository of this config"
-                );
-                return Err(error(why, None));
-            }
-        }
-        if let Some(unknown) =
-            settings.backup.also.iter().find(|name| !settings.repository.contains_key(*name))
-        {
-            return Err(error(
-                format!("`backup.also` names {unknown}, but there is no [repository.{unknown}]"),
-                None,
-            ));
-        }
-        if let Some(fault) = settings.monitoring.fault() {
+        let order = RecoveryOrder::of(&wishes).map_err(|(why, at)| error(why, Some(at)))?;
+        if let Some(fault) = fault_of_names(&settings, &sources) {
             return Err(error(fault, None));
         }
-        Ok(Self { settings, sources })
+        Ok(Self { settings, sources, order, effective })
     }
 
     /// The sources that a backup captures: those in `backup.sources`, in that order, or all, by
@@ -288,6 +285,37 @@ impl Config {
             None => self.sources.keys().cloned().collect(),
         }
     }
+}
+
+/// The first name that refers to nothing, or fault of a section, as a sentence with the key.
+fn fault_of_names(
+    settings: &Settings,
+    sources: &BTreeMap<SourceName, DeclaredSource>,
+) -> Option<String> {
+    let repositories = &settings.repository;
+    let unknown = settings.backup.sources.iter().flatten().find(|name| !sources.contains_key(name));
+    if let Some(unknown) = unknown {
+        return Some(format!(
+            "`backup.sources` names {unknown}, but there is no [source.{unknown}]"
+        ));
+    }
+    for (name, repository) in repositories {
+        if let Some(of) = &repository.mirror_of
+            && (of == name || !repositories.contains_key(of))
+        {
+            return Some(format!(
+                "`repository.{name}.mirror_of` names {of}, which is not another repository of this config"
+            ));
+        }
+    }
+    if let Some(unknown) =
+        settings.backup.also.iter().find(|name| !repositories.contains_key(*name))
+    {
+        return Some(format!(
+            "`backup.also` names {unknown}, but there is no [repository.{unknown}]"
+        ));
+    }
+    settings.monitoring.fault().or_else(|| settings.recovery.fault())
 }
 
 /// Every `key = { file = "…" }` of a source's table, which is the common form of references to
@@ -387,6 +415,7 @@ pub fn schema(kinds: &[SourceKind]) -> serde_json::Value {
             if let Some(object) = schema.as_object_mut() {
                 let properties = object.entry("properties").or_insert_with(|| json!({}));
                 properties["type"] = json!({ "const": kind.name });
+                properties["after"] = order::schema();
                 if let Some(required) =
                     object.entry("required").or_insert_with(|| json!([])).as_array_mut()
                 {
@@ -413,63 +442,4 @@ pub(crate) fn fuzz_ini(text: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str, environment: &Environment) -> Result<Config, ConfigError> {
-        Config::parse(text, Path::new("t.toml"), &[], environment)
-    }
-
-    const LOCAL: &str = "[repository.local]\nlocation = \"/r\"\npassword = { file = \"/p\" }\n";
-
-    #[test]
-    fn a_fault_is_named_with_its_place() {
-        for (text, place, words) in [
-            ("[retention]\nkeep_dayly = 7\n", ":2:1", "keep_dayly"),
-            ("[retention]\nkeep_daily = \"x\"\n", ":2:14", "keep_daily"),
-            ("a = \n", ":1:", ""),
-            ("[source.x]\ntype = \"oracle\"\n", ":2:8", "oracle"),
-            ("[source.x]\n", ":1:", "type"),
-            ("[source.Xx]\ntype = \"a\"\n", ":1:9", "Xx"),
-            ("[source.files]\ntype = \"a\"\n", ":1:9", "another name"),
-            ("[backup]\nsources = [\"mongo\"]\n", "", "mongo"),
-            ("[backup]\nalso = [\"r2\"]\n", "", "r2"),
-        ] {
-            let error = parse(text, &Environment::default()).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("t.toml{place}")), "{text:?}: {error}");
-            if words != "keep_daily" {
-                assert!(error.contains(words), "{text:?}: {error}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_secret_written_into_the_config_is_refused_and_not_repeated() {
-        let text = "[repository.local]\nlocation = \"/r\"\npassword = \"canary\"\n";
-        let error = parse(text, &Environment::default()).unwrap_err().to_string();
-        assert!(
-            error.starts_with("t.toml:3:")
-                && error.contains("file = ")
-                && !error.contains("canary"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn variables_override_keys_of_any_type() {
-        let environment: Environment = [
-            ("KALEEM_DR__RETENTION__KEEP_DAILY", "14"),
-            ("KALEEM_DR__BACKUP__PRUNE", "true"),
-            ("KALEEM_DR__REPOSITORY__LOCAL__LOCATION", "/elsewhere"),
-        ]
-        .into_iter()
-        .collect();
-        let config = parse(LOCAL, &environment).unwrap();
-        assert_eq!(config.settings.retention.keep_daily, 14);
-        assert!(config.settings.backup.prune);
-        assert_eq!(config.settings.repository["local"].location, "/elsewhere");
-        let environment: Environment =
-            [("KALEEM_DR__RETENTION__KEEP_DAYLY", "1")].into_iter().collect();
-        assert!(parse(LOCAL, &environment).unwrap_err().to_string().contains("keep_dayly"));
-    }
-}
+mod tests;

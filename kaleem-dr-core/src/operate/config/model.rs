@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::secret::{SecretError, SecretRef};
+use super::{
+    recovery::RecoverySettings,
+    secret::{SecretError, SecretRef},
+};
 use crate::{
     engine::{
         ledger::LedgerLimits,
@@ -81,6 +84,9 @@ pub struct Settings {
     /// Limits above which `doctor` reports a problem.
     #[serde(default)]
     pub doctor: DoctorSettings,
+    /// Knowledge that snapshots keep for the recovery of a lost machine.
+    #[serde(default)]
+    pub recovery: RecoverySettings,
 }
 
 impl Settings {

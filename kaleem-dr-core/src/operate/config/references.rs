@@ -32,11 +32,17 @@ impl References {
             place: Place(fault.span().map(|span| line_and_column(text, span.start))),
             message: fault.message().to_owned(),
         })?;
+        Ok(Self::in_table(&table))
+    }
+
+    /// Finds the references in a parsed config.
+    #[must_use]
+    pub fn in_table(table: &Table) -> Self {
         let mut found = Self::default();
-        for (key, value) in &table {
+        for (key, value) in table {
             found.walk(key, value);
         }
-        Ok(found)
+        found
     }
 
     fn walk(&mut self, key: &str, value: &Value) {

@@ -70,6 +70,10 @@ drill = "monthly 1 03:20"
 # replicate = "daily 03:30"             # the default as soon as a repository has mirror_of
 # drill_of = { r2 = "monthly 1 04:20" } # for other repositories
 
+# [recovery]        # each snapshot knows this config without its secrets, for `kaleem-dr bootstrap` on a new machine
+# secrets = "sealed"   # and the secrets too, encrypted with a passphrase of their own
+# passphrase = { file = "/etc/kaleem-dr/recovery.pass" }
+
 [doctor]
 key_age_days = 90       # age from which a bucket's key is due for rotation
 min_free_percent = 20   # free share of each disk
@@ -94,6 +98,7 @@ url = "http://127.0.0.1:6333"
 type = "files"
 paths = ["/etc", "/opt/kaleem"]
 exclude = ["*.swp"]
+# after = []            # `recover` restores a source after these; files come first, then servers, then n8n
 # after_restore = [["nginx", "-t"], ["systemctl", "reload", "nginx"]]   # after a restore in place
 
 # [source.n8n]    # disabled unless you run n8n

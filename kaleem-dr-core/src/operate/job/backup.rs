@@ -5,7 +5,10 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::{SecondaryRepository, Staging};
 use crate::{
-    engine::repository::{Repository, Retention},
+    engine::{
+        manifest::Enclosure,
+        repository::{Repository, Retention},
+    },
     ground::{RunId, host::HostName},
     operate::tripwire::Tripwire,
     recovery::source::{Restorable, Unavailable},
@@ -37,6 +40,11 @@ pub struct BackupJob {
     /// Content of `/RESTORE.md` in each snapshot, from
     /// [`crate::operate::runbook::Runbook::restore_md`]; `None` for a general text.
     pub restore_text: Option<Arc<str>>,
+    /// Further files for each snapshot, next to its manifest.
+    pub enclosures: Vec<Enclosure>,
+    /// Why the secrets of the config are not among them, although it asks for that; the run is then
+    /// partial.
+    pub unsealed: Option<String>,
     /// Reads everything, but writes nothing.
     pub dry_run: bool,
     /// Directory in which this host's runs queue for the repository and its alarms are kept; `None`
@@ -66,6 +74,8 @@ impl BackupJob {
             staging: None,
             tags: Vec::new(),
             restore_text: None,
+            enclosures: Vec::new(),
+            unsealed: None,
             dry_run: false,
             state_directory: None,
             secondaries: Vec::new(),

@@ -47,6 +47,9 @@ pub struct RunReport {
     pub withheld: Option<String>,
     /// Why the repository could not be used, if the run continued with a secondary one.
     pub repository_error: Option<String>,
+    /// Why the snapshots lack what a new machine needs: the installation, or its sealed secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsealed: Option<String>,
     /// Exit status of the run.
     pub exit: Exit,
 }

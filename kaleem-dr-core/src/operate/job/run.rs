@@ -99,6 +99,7 @@ impl<'a> Run<'a> {
             tags: tags_for(&job.tags, job.host.as_str()),
             dry_run: job.dry_run,
             restore_text: job.restore_text.clone(),
+            enclosures: job.enclosures.clone(),
             ..SaveOptions::new(run, job.host.clone())
         };
         let mut report = empty_report(job, run, started);
@@ -291,6 +292,7 @@ fn empty_report(job: &BackupJob, run: RunId, started: Timestamp) -> RunReport {
         alarms: Vec::new(),
         withheld: None,
         repository_error: None,
+        unsealed: job.unsealed.clone(),
         exit: Exit::Done,
     }
 }
@@ -314,6 +316,7 @@ fn exit(report: &RunReport, wanted: usize, cancel: &CancellationToken) -> Exit {
         .any(|secondary| secondary.error.is_some() || secondary.retention_error.is_some());
     let own = report.retention_error.is_some()
         || report.repository_error.is_some()
-        || report.withheld.is_some();
+        || report.withheld.is_some()
+        || report.unsealed.is_some();
     if partial || secondary || own { Exit::Partial } else { Exit::Done }
 }

@@ -299,6 +299,7 @@ mod tests {
             alarms: Vec::new(),
             withheld: None,
             repository_error: None,
+            unsealed: None,
             exit: Exit::Done,
         }
     }

@@ -80,10 +80,11 @@ impl Ended {
             }),
             seconds: source.seconds,
         };
-        let why = [&report.repository_error, &report.withheld, &report.retention_error]
-            .into_iter()
-            .flatten()
-            .cloned();
+        let why =
+            [&report.repository_error, &report.withheld, &report.retention_error, &report.unsealed]
+                .into_iter()
+                .flatten()
+                .cloned();
         let why: Vec<String> = why.collect();
         Self {
             parts: report.sources.iter().map(part).collect(),
@@ -163,8 +164,10 @@ impl Ended {
         finished: Timestamp,
         redactor: &Redactor,
     ) -> Event {
-        let of_sources =
-            matches!(job.kind, EventKind::Backup | EventKind::Verify | EventKind::Drill);
+        let of_sources = matches!(
+            job.kind,
+            EventKind::Backup | EventKind::Verify | EventKind::Drill | EventKind::Recover
+        );
         let part = |part: &EndedPart| {
             Some(Part {
                 source: part.name.parse().ok()?,

@@ -29,7 +29,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
-pub(crate) use self::post::{client as http_client, send as http_send};
 pub use self::{
     end::{Ended, EndedPart},
     notifiers::{Notice, NoticePart, Notifier},
@@ -42,6 +41,9 @@ pub use self::{
 use self::{
     healthchecks::{Healthchecks, Ping, Signal},
     notifiers::{notifiers, notify},
+};
+pub(crate) use self::{
+    post::{client as http_client, send as http_send},
     redact::Redactor,
 };
 use crate::{

@@ -51,6 +51,12 @@ impl Redactor {
         Self(texts)
     }
 
+    /// The same without secrets shorter than this, which may be words of the text by coincidence.
+    pub(crate) fn of_at_least(mut self, bytes: usize) -> Self {
+        self.0.retain(|text| text.expose_secret().len() >= bytes);
+        self
+    }
+
     /// Returns the text without the secrets.
     pub(crate) fn clean(&self, text: &str) -> String {
         let mut text = text.to_owned();

@@ -13,7 +13,11 @@ use super::{
 use crate::{
     engine::ledger::Proof,
     ground::{language::Language, stopwatch::Stage},
-    recovery::{drill::SourceDrill, source::Control, verify::VerifyReport},
+    recovery::{
+        drill::{ReportKind, SourceDrill},
+        source::Control,
+        verify::VerifyReport,
+    },
 };
 
 const STYLE: &str = include_str!("style.css");
@@ -30,7 +34,7 @@ pub(super) fn page(report: &ProofReport, language: Language) -> String {
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{} · {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n",
         language.code(),
         language.direction(),
-        words.title,
+        words.title(report.drill.kind),
         report.drill.started.strftime("%Y-%m-%d"),
     );
     head(&mut html, report, words);
@@ -56,7 +60,7 @@ fn head(html: &mut String, report: &ProofReport, words: &Words) {
     let _ = write!(
         html,
         "<header>\n<h1>{}</h1>\n<p class=\"verdict {class}\"><strong>{verdict}</strong> <span>{detail}</span></p>\n<dl class=\"facts\">\n",
-        words.title
+        words.title(report.drill.kind)
     );
     let took = drill.finished.duration_since(drill.started).as_secs_f64();
     let mut facts = vec![
@@ -69,10 +73,17 @@ fn head(html: &mut String, report: &ProofReport, words: &Words) {
     if let Some(seconds) = drill.rto_seconds() {
         facts.insert(2, (words.whole_restore, duration(seconds)));
     }
+    if let Some(seconds) = drill.setup_seconds {
+        facts.insert(2, (words.setup, duration(seconds)));
+    }
     for (name, value) in facts {
         let _ = writeln!(html, "<div><dt>{name}</dt><dd><bdi>{}</bdi></dd></div>", escape(&value));
     }
-    html.push_str("</dl>\n</header>\n");
+    html.push_str("</dl>\n");
+    for note in &drill.notes {
+        let _ = writeln!(html, "<p class=\"note\"><bdi>{}</bdi></p>", escape(note));
+    }
+    html.push_str("</header>\n");
 }
 
 fn table(html: &mut String, report: &ProofReport, words: &Words) {
@@ -93,8 +104,10 @@ fn table(html: &mut String, report: &ProofReport, words: &Words) {
     for source in &report.drill.sources {
         row(html, source, words);
     }
-    let _ =
-        write!(html, "</tbody>\n</table></div>\n<p class=\"note\">{}</p>\n", words.control_meaning);
+    html.push_str("</tbody>\n</table></div>\n");
+    if report.drill.kind != ReportKind::Recovery {
+        let _ = writeln!(html, "<p class=\"note\">{}</p>", words.control_meaning);
+    }
 }
 
 fn row(html: &mut String, drill: &SourceDrill, words: &Words) {

@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 
 use super::{ProofReport, duration, moment, size, words::Words};
-use crate::{ground::language::Language, recovery::drill::SourceDrill};
+use crate::{
+    ground::language::Language,
+    recovery::drill::{ReportKind, SourceDrill},
+};
 
 pub(super) fn document(report: &ProofReport, language: Language) -> String {
     let (words, drill) = (Words::of(language), &report.drill);
@@ -14,7 +17,7 @@ pub(super) fn document(report: &ProofReport, language: Language) -> String {
     };
     let mut text = String::new();
     // Writing to a string cannot fail, here and below.
-    let _ = writeln!(text, "# {}: {verdict}\n\n{detail}\n", words.title);
+    let _ = writeln!(text, "# {}: {verdict}\n\n{detail}\n", words.title(drill.kind));
     let mut facts = vec![
         (words.began, moment(drill.started)),
         (words.took, duration(drill.finished.duration_since(drill.started).as_secs_f64())),
@@ -24,6 +27,9 @@ pub(super) fn document(report: &ProofReport, language: Language) -> String {
     ];
     if let Some(seconds) = drill.rto_seconds() {
         facts.insert(2, (words.whole_restore, duration(seconds)));
+    }
+    if let Some(seconds) = drill.setup_seconds {
+        facts.insert(2, (words.setup, duration(seconds)));
     }
     for (name, value) in facts {
         let _ = writeln!(text, "- {name}: {value}");
@@ -44,7 +50,13 @@ pub(super) fn document(report: &ProofReport, language: Language) -> String {
     for source in &drill.sources {
         row(&mut text, source, words);
     }
-    let _ = writeln!(text, "\n{}\n", words.control_meaning);
+    if drill.kind != ReportKind::Recovery {
+        let _ = writeln!(text, "\n{}", words.control_meaning);
+    }
+    text.push('\n');
+    for note in &drill.notes {
+        let _ = writeln!(text, "- {}", plain(note));
+    }
     for source in &drill.sources {
         details(&mut text, source, words);
     }

@@ -1,10 +1,15 @@
 //! The texts of a proof report, in English and in Arabic.
 
-use crate::ground::{ProofLevel, language::Language};
+use crate::{
+    ground::{ProofLevel, language::Language},
+    recovery::drill::ReportKind,
+};
 
 /// All fixed texts of a report. Texts of sources about their data stay in English.
 pub(super) struct Words {
-    pub(super) title: &'static str,
+    /// Titles of a drill, of a drill from nothing, and of a recovery.
+    titles: [&'static str; 3],
+    pub(super) setup: &'static str,
     pub(super) proven: &'static str,
     pub(super) not_proven: &'static str,
     pub(super) proven_detail: &'static str,
@@ -63,6 +68,14 @@ impl Words {
         }
     }
 
+    pub(super) fn title(&self, kind: ReportKind) -> &'static str {
+        match kind {
+            ReportKind::Drill => self.titles[0],
+            ReportKind::FromNothing => self.titles[1],
+            ReportKind::Recovery => self.titles[2],
+        }
+    }
+
     pub(super) fn level(&self, level: ProofLevel) -> &'static str {
         match level {
             ProofLevel::Stored => self.levels[0],
@@ -74,7 +87,8 @@ impl Words {
 }
 
 const ENGLISH: Words = Words {
-    title: "Proof of restore",
+    titles: ["Proof of restore", "Proof of restore from nothing", "Recovery"],
+    setup: "From nothing to a new installation",
     proven: "Proven",
     not_proven: "Not proven",
     proven_detail: "Every source below was proven at the requested level, and equals what was captured.",
@@ -126,7 +140,8 @@ const ENGLISH: Words = Words {
 };
 
 const ARABIC: Words = Words {
-    title: "إثبات الاستعادة",
+    titles: ["إثبات الاستعادة", "إثبات الاستعادة من الصفر", "تقرير الاستعادة الكاملة"],
+    setup: "من الصفر إلى تنصيب جديد",
     proven: "مُثبَت",
     not_proven: "غير مُثبَت",
     proven_detail: "وصل كل مصدر أدناه إلى المستوى المطلوب، ووُجد مطابقًا لما جرى نسخه.",

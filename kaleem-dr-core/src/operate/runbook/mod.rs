@@ -103,6 +103,7 @@ fn written(
     let stock = main.map_or_else(|| "REPOSITORY".to_owned(), |place| place.location.clone());
     // Writing to a string cannot fail, here and below.
     let _ = write!(text, "# {}\n\n{}\n\n{}\n\n", words.title, words.opening, words.config(path));
+    the_day_itself(&mut text, words, places);
     let _ = write!(
         text,
         "## {}\n\n| {} | {} | {} | |\n|---|---|---|---|\n",
@@ -153,6 +154,33 @@ fn written(
     let _ = write!(text, "## {}\n\n{}\n\n", words.afterwards, words.afterwards_text);
     code(&mut text, &["kaleem-dr check", "kaleem-dr backup", "kaleem-dr drill"]);
     text
+}
+
+/// The recovery of a lost machine: from each repository, replicas first.
+fn the_day_itself(text: &mut String, words: &Words, places: &[Place]) {
+    let _ = write!(text, "## {}\n\n{}\n\n", words.lost_machine, words.lost_machine_text);
+    let mut from: Vec<&Place> = places.iter().collect();
+    from.sort_by_key(|place| (!place.is_bucket, place.mirror_of.is_none()));
+    for place in from {
+        let _ = write!(text, "{}\n\n", words.new_machine_from(&place.name));
+        code(text, &[bootstrap_command(place)]);
+    }
+    let _ = write!(text, "{}\n\n", words.then_recover);
+    code(text, &["kaleem-dr recover --dry-run", "kaleem-dr recover", "kaleem-dr status"]);
+}
+
+/// The command that reads the installation from a repository.
+fn bootstrap_command(place: &Place) -> String {
+    let password = match &place.password {
+        SecretRef::File(path) => path.display().to_string(),
+        SecretRef::Env(_) | SecretRef::Credential(_) => "PASSWORD".to_owned(),
+    };
+    let mut command =
+        format!("kaleem-dr bootstrap --from {} --password-file {password}", place.location);
+    if place.is_bucket {
+        command.push_str(" --key-id-file ID --secret-key-file KEY");
+    }
+    command
 }
 
 fn stock_commands(main: Option<&Place>, location: &str) -> Vec<String> {

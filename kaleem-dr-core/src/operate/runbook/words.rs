@@ -9,6 +9,9 @@ pub(super) struct Words {
     language: Language,
     pub(super) title: &'static str,
     pub(super) opening: &'static str,
+    pub(super) lost_machine: &'static str,
+    pub(super) lost_machine_text: &'static str,
+    pub(super) then_recover: &'static str,
     pub(super) repositories: &'static str,
     pub(super) name: &'static str,
     pub(super) place: &'static str,
@@ -68,6 +71,13 @@ impl Words {
         }
     }
 
+    pub(super) fn new_machine_from(&self, repository: &str) -> String {
+        match self.language {
+            Language::En => format!("From the repository `{repository}`:"),
+            Language::Ar => format!("من المستودع `{repository}`:"),
+        }
+    }
+
     pub(super) fn from(&self, repository: &str) -> String {
         match self.language {
             Language::En => {
@@ -96,6 +106,12 @@ const ENGLISH: Words = Words {
               compares what it restored with what was captured; or with [restic](https://restic.net) 0.14 or newer and each service's own tools. \
               `.kaleem-dr/manifest.json` in each snapshot lists every artifact with its length and SHA-256, the server's version and the \
               moment of the data.",
+    lost_machine: "The machine is lost",
+    lost_machine_text: "Install kaleem-dr and the servers on a new machine. Write the password of a repository, and the key of its bucket, into files with mode 600. \
+                        `bootstrap` writes the config that this machine had, and the secrets: it opens the sealed ones with `--passphrase-file`, takes others from \
+                        `--secret KEY=FILE`, or asks for them.",
+    then_recover: "Then recover everything: the first command shows the plan, the second asks once and compares all that it restored. If it is interrupted or leaves \
+                   something to do, run it again.",
     repositories: "Repositories",
     name: "repository",
     place: "location",
@@ -120,6 +136,10 @@ const ARABIC: Words = Words {
     opening: "أنشأ kaleem-dr هذه اللقطات في مستودعات restic قياسية. يمكن استعادة كل شيء بواسطة kaleem-dr الذي يقارن ما استعاده بما جرى نسخه، \
               أو بواسطة [restic](https://restic.net) ‏0.14 أو أحدث مع أدوات كل خدمة. يذكر الملف `.kaleem-dr/manifest.json` في كل لقطة كل محتوى بحجمه \
               وبصمته SHA-256 وإصدار الخادم واللحظة التي تمثلها البيانات.",
+    lost_machine: "ضاع الخادم",
+    lost_machine_text: "ثبّت kaleem-dr والخدمات على خادم جديد، واكتب كلمة سر أحد المستودعات ومفتاح البكت في ملفات بصلاحية 600. يكتب `bootstrap` ملف الإعداد الذي كان لهذا الخادم \
+                        ومعه الأسرار: يفتح المختوم منها بالخيار `--passphrase-file`، ويأخذ غيرها من `--secret KEY=FILE` أو يسأل عنها.",
+    then_recover: "ثم استعد كل شيء: الأمر الأول يعرض الخطة، والثاني يسأل مرة واحدة ويقارن كل ما استعاده. إن انقطع أو بقي شيء فشغّله من جديد.",
     repositories: "أين توجد النسخ",
     name: "المستودع",
     place: "الموضع",

@@ -17,7 +17,7 @@ use super::{Manager, ScheduleError, When};
 use crate::{
     engine::repository::Location,
     operate::config::{
-        References, Settings,
+        References, RepositorySettings, Settings,
         secret::{Environment, SecretRef},
     },
 };
@@ -259,6 +259,7 @@ fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
         hour += 1;
         jobs.push(job(JobKind::Drill, &format!("drill-{name}"), when, ["--repo", name, "drill"]));
     }
+    jobs.extend(from_nothing(settings, own));
     jobs.retain(|job| job.when != When::Off);
     if !settings.oplog.sources.is_empty() {
         let minutes = settings.oplog.every_minutes;
@@ -271,6 +272,19 @@ fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
         jobs.push(job(JobKind::Oplog, "oplog", when, ["oplog", "--once"]));
     }
     Ok(jobs)
+}
+
+/// The drill that begins with nothing but a replica.
+fn from_nothing(settings: &Settings, own: &str) -> Option<Job> {
+    let is_fed = |(name, repository): &(&String, &RepositorySettings)| {
+        name.as_str() != own
+            && (repository.mirror_of.is_some() || settings.backup.also.contains(name))
+    };
+    let replica = settings.repository.iter().find(is_fed).map(|(name, _)| name.as_str());
+    let usual = replica.map(|_| When::quarterly(2, 4, 20));
+    let when = settings.schedule.drill_from_nothing.or(usual)?;
+    let args = ["--repo", replica.unwrap_or(own), "drill", "--from-nothing"];
+    Some(job(JobKind::Drill, "drill-from-nothing", when, args))
 }
 
 fn job<const N: usize>(kind: JobKind, name: &str, when: When, args: [&str; N]) -> Job {

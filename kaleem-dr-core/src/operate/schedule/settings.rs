@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::When;
 
 /// Times of the jobs, in UTC: `"daily 03:00"`, `"weekly sun 04:00"`, `"monthly 1 03:20"`,
-/// `"hourly"`, `"every 6h"` or `"off"`.
+/// `"quarterly 2 04:20"`, `"hourly"`, `"every 6h"` or `"off"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -34,6 +34,11 @@ pub struct ScheduleSettings {
     /// an hour apart.
     #[schemars(with = "BTreeMap<String, String>")]
     pub drill_of: BTreeMap<String, When>,
+    /// `kaleem-dr --repo NAME drill --from-nothing`, from the first mirror or repository of
+    /// `backup.also`, or else from the repository that is used without `--repo` [default: quarterly,
+    /// if there is a mirror or a repository of `backup.also`].
+    #[schemars(with = "Option<String>")]
+    pub drill_from_nothing: Option<When>,
     /// File of `NAME=VALUE` lines with the environment of scheduled jobs, if the config refers to
     /// variables.
     pub environment_file: PathBuf,
@@ -48,6 +53,7 @@ impl Default for ScheduleSettings {
             check: When::weekly(0, 5, 0),
             drill: When::monthly(1, 3, 20),
             drill_of: BTreeMap::new(),
+            drill_from_nothing: None,
             environment_file: "/etc/kaleem-dr/environment".into(),
         }
     }

@@ -10,7 +10,10 @@ use jiff::{
 };
 use serde::{Deserialize, Serialize};
 
-const FORMS: &str = "write `daily 03:00`, `weekly sun 04:00`, `monthly 1 03:20`, `hourly`, `every 6h`, `every 15m` or `off`";
+const FORMS: &str = "write `daily 03:00`, `weekly sun 04:00`, `monthly 1 03:20`, `quarterly 1 03:20`, `hourly`, `every 6h`, `every 15m` or `off`";
+/// The months of quarterly jobs, as cron and systemd write them.
+const QUARTERS: &str = "1,4,7,10";
+const QUARTERS_PADDED: &str = "01,04,07,10";
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// Times of a job, in UTC.
@@ -43,6 +46,13 @@ pub enum When {
     /// Once a month, on one day at one time.
     Monthly {
         /// 1 to 28, so that every month has it.
+        day: u8,
+        /// Time of day.
+        at: HourMinute,
+    },
+    /// In January, April, July and October, on one day at one time.
+    Quarterly {
+        /// 1 to 28.
         day: u8,
         /// Time of day.
         at: HourMinute,
@@ -119,6 +129,9 @@ impl FromStr for When {
             ["monthly", day, time] => {
                 number(day, 1, 28).zip(at(time)).map(|(day, at)| Self::Monthly { day, at })
             }
+            ["quarterly", day, time] => {
+                number(day, 1, 28).zip(at(time)).map(|(day, at)| Self::Quarterly { day, at })
+            }
             _ => None,
         };
         parsed.ok_or_else(|| InvalidWhen(text.to_owned()))
@@ -161,6 +174,7 @@ impl fmt::Display for When {
             Self::Daily(at) => write!(f, "daily {at}"),
             Self::Weekly { day, at } => write!(f, "weekly {} {at}", DAYS[usize::from(*day) % 7]),
             Self::Monthly { day, at } => write!(f, "monthly {day} {at}"),
+            Self::Quarterly { day, at } => write!(f, "quarterly {day} {at}"),
         }
     }
 }
@@ -179,6 +193,10 @@ impl When {
         Self::Monthly { day, at: HourMinute::new(hour, minute) }
     }
 
+    pub(super) const fn quarterly(day: u8, hour: u8, minute: u8) -> Self {
+        Self::Quarterly { day, at: HourMinute::new(hour, minute) }
+    }
+
     /// Minimum number of whole hours between two runs; `None` for never.
     #[must_use]
     pub fn hours_apart(self) -> Option<u32> {
@@ -189,6 +207,7 @@ impl When {
             Self::Daily(_) => Some(24),
             Self::Weekly { .. } => Some(7 * 24),
             Self::Monthly { .. } => Some(28 * 24),
+            Self::Quarterly { .. } => Some(90 * 24),
         }
     }
 
@@ -206,6 +225,9 @@ impl When {
                 Some(format!("{}{} *-*-* {at}:00 UTC", name[..1].to_ascii_uppercase(), &name[1..]))
             }
             Self::Monthly { day, at } => Some(format!("*-*-{day:02} {at}:00 UTC")),
+            Self::Quarterly { day, at } => {
+                Some(format!("*-{QUARTERS_PADDED}-{day:02} {at}:00 UTC"))
+            }
         }
     }
 
@@ -220,12 +242,19 @@ impl When {
             Self::Daily(at) => Some(format!("{} {} * * *", at.minute, at.hour)),
             Self::Weekly { day, at } => Some(format!("{} {} * * {day}", at.minute, at.hour)),
             Self::Monthly { day, at } => Some(format!("{} {} {day} * *", at.minute, at.hour)),
+            Self::Quarterly { day, at } => {
+                Some(format!("{} {} {day} {QUARTERS} *", at.minute, at.hour))
+            }
         }
     }
 
     /// Parses cron's five fields, if we support the time.
     #[must_use]
     pub fn from_cron(fields: &[&str]) -> Option<Self> {
+        if let [minute, hour, day, QUARTERS, "*"] = *fields {
+            let at = HourMinute { hour: number(hour, 0, 23)?, minute: number(minute, 0, 59)? };
+            return Some(Self::Quarterly { day: number(day, 1, 28)?, at });
+        }
         let [minute, hour, day, "*", weekday] = *fields else { return None };
         if let (Some(every), "*", "*", "*") = (minute.strip_prefix("*/"), hour, day, weekday) {
             return minutes(&format!("{every}m"));
@@ -293,6 +322,10 @@ impl When {
             }
             (None, "*-*-*") => clock.parse().ok().map(Self::Daily),
             (Some(day), "*-*-*") => clock.parse().ok().map(|at| Self::Weekly { day, at }),
+            (None, date) if date.starts_with(&format!("*-{QUARTERS_PADDED}-")) => {
+                let day = number(date.rsplit('-').next()?, 1, 28)?;
+                Some(Self::Quarterly { day, at: clock.parse().ok()? })
+            }
             (None, date) => Some(Self::Monthly {
                 day: number(date.strip_prefix("*-*-")?, 1, 28)?,
                 at: clock.parse().ok()?,
@@ -305,8 +338,8 @@ impl When {
     #[must_use]
     pub fn next_after(self, moment: Timestamp) -> Option<Timestamp> {
         let today = moment.to_zoned(TimeZone::UTC).date();
-        // A month and a day contain a run of every kind.
-        let days = (0..=32).filter_map(|days| today.checked_add(days.days()).ok());
+        // A quarter and a day contain a run of every kind.
+        let days = (0..=93).filter_map(|days| today.checked_add(days.days()).ok());
         days.flat_map(|day| self.runs_of(day)).find(|run| *run > moment)
     }
 
@@ -337,7 +370,15 @@ impl When {
             {
                 at(monthly.hour, monthly.minute).into_iter().collect()
             }
-            Self::Off | Self::Weekly { .. } | Self::Monthly { .. } => Vec::new(),
+            Self::Quarterly { day: wanted, at: quarterly }
+                if day.day() == i8::try_from(wanted).unwrap_or_default()
+                    && (day.month() - 1) % 3 == 0 =>
+            {
+                at(quarterly.hour, quarterly.minute).into_iter().collect()
+            }
+            Self::Off | Self::Weekly { .. } | Self::Monthly { .. } | Self::Quarterly { .. } => {
+                Vec::new()
+            }
         }
     }
 
@@ -345,9 +386,10 @@ impl When {
     #[must_use]
     pub fn minutes_apart(self, other: Self) -> Option<u16> {
         let minutes = |when: Self| match when {
-            Self::Daily(at) | Self::Weekly { at, .. } | Self::Monthly { at, .. } => {
-                Some(u16::from(at.hour) * 60 + u16::from(at.minute))
-            }
+            Self::Daily(at)
+            | Self::Weekly { at, .. }
+            | Self::Monthly { at, .. }
+            | Self::Quarterly { at, .. } => Some(u16::from(at.hour) * 60 + u16::from(at.minute)),
             Self::Off | Self::Minutes { .. } | Self::Hours { .. } => None,
         };
         let apart = minutes(self)?.abs_diff(minutes(other)?);
@@ -360,121 +402,4 @@ fn sunday_based(day: Weekday) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn when(text: &str) -> When {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn the_operators_words_are_systemds_and_crons() {
-        for (text, calendar, cron) in [
-            ("daily 03:00", "*-*-* 03:00:00 UTC", "0 3 * * *"),
-            ("daily 3:05", "*-*-* 03:05:00 UTC", "5 3 * * *"),
-            ("weekly sun 04:00", "Sun *-*-* 04:00:00 UTC", "0 4 * * 0"),
-            ("weekly Wednesday 04:00", "Wed *-*-* 04:00:00 UTC", "0 4 * * 3"),
-            ("monthly 1 03:20", "*-*-01 03:20:00 UTC", "20 3 1 * *"),
-            ("every 5m", "*-*-* *:00/5:00 UTC", "*/5 * * * *"),
-            ("hourly", "*-*-* *:00:00 UTC", "0 * * * *"),
-            ("hourly :20", "*-*-* *:20:00 UTC", "20 * * * *"),
-            ("every 6h", "*-*-* 00/6:00:00 UTC", "0 */6 * * *"),
-            ("every 6h :15", "*-*-* 00/6:15:00 UTC", "15 */6 * * *"),
-        ] {
-            let parsed = when(text);
-            assert_eq!(parsed.on_calendar().as_deref(), Some(calendar), "{text}");
-            assert_eq!(parsed.cron_fields().as_deref(), Some(cron), "{text}");
-            assert_eq!(When::from_calendar(calendar), Some(parsed), "{text}");
-            assert_eq!(
-                When::from_cron(&cron.split(' ').collect::<Vec<_>>()),
-                Some(parsed),
-                "{text}"
-            );
-            assert_eq!(when(&parsed.to_string()), parsed, "{text}");
-        }
-        assert_eq!((when("off").on_calendar(), when("off").cron_fields()), (None, None));
-    }
-
-    #[test]
-    fn what_is_no_time_is_refused_with_what_would_be_one() {
-        for bad in [
-            "",
-            "daily",
-            "daily 24:00",
-            "daily 3",
-            "daily 03:0",
-            "daily +3:00",
-            "weekly 03:00",
-            "weekly sunny 03:00",
-            "monthly 29 03:00",
-            "monthly 0 03:00",
-            "every 5h",
-            "every 7m",
-            "every 0h",
-            "every 6",
-            "every 24h",
-            "never",
-            "daily 03:00 04:00",
-            "0 3 * * *",
-        ] {
-            let error = bad.parse::<When>().unwrap_err().to_string();
-            assert!(error.contains(bad) && error.contains("daily 03:00"), "{bad}: {error}");
-        }
-    }
-
-    #[test]
-    fn times_of_others_that_are_none_of_ours_are_not_guessed() {
-        for fields in [
-            "*/7 * * * *",
-            "*/5 3 * * *",
-            "0 3 1 1 *",
-            "0 3 1 * 1",
-            "0 3,15 * * *",
-            "0 3 31 * *",
-            "0 */5 * * *",
-            "0 3 * *",
-        ] {
-            assert_eq!(When::from_cron(&fields.split(' ').collect::<Vec<_>>()), None, "{fields}");
-        }
-        for calendar in [
-            "*-*-* 03:30:00 Europe/Berlin",
-            "Mon..Fri 03:00",
-            "*-1-1 03:00",
-            "*:0/7",
-            "03:00:30",
-            "*-*-31 03:00",
-        ] {
-            assert_eq!(When::from_calendar(calendar), None, "{calendar}");
-        }
-        assert_eq!(When::from_calendar("*-*-* 03:30:00"), Some(when("daily 03:30")));
-        assert_eq!(When::from_calendar("03:30"), Some(when("daily 03:30")));
-        assert_eq!(When::from_calendar("Sun 03:30"), Some(when("weekly sun 03:30")));
-        assert_eq!(When::from_calendar("daily"), Some(when("daily 00:00")));
-    }
-
-    #[test]
-    fn the_next_run_is_the_first_that_is_yet_to_come() {
-        let now: Timestamp = "2026-01-31T03:00:00Z".parse().unwrap();
-        for (text, next) in [
-            ("daily 03:00", "2026-02-01T03:00:00Z"),
-            ("daily 03:01", "2026-01-31T03:01:00Z"),
-            ("weekly sun 04:00", "2026-02-01T04:00:00Z"),
-            ("weekly sat 02:00", "2026-02-07T02:00:00Z"),
-            ("monthly 28 03:20", "2026-02-28T03:20:00Z"),
-            ("monthly 1 03:20", "2026-02-01T03:20:00Z"),
-            ("every 15m", "2026-01-31T03:15:00Z"),
-            ("hourly :30", "2026-01-31T03:30:00Z"),
-            ("every 12h", "2026-01-31T12:00:00Z"),
-        ] {
-            assert_eq!(when(text).next_after(now), Some(next.parse().unwrap()), "{text}");
-        }
-        assert_eq!(When::Off.next_after(now), None);
-    }
-
-    #[test]
-    fn times_of_day_meet_across_midnight_and_whatever_the_day() {
-        assert_eq!(when("daily 03:00").minutes_apart(when("monthly 1 03:20")), Some(20));
-        assert_eq!(when("daily 23:50").minutes_apart(when("daily 00:10")), Some(20));
-        assert_eq!(when("hourly").minutes_apart(when("daily 00:10")), None);
-    }
-}
+mod tests;

@@ -79,11 +79,15 @@ impl Site {
                 Runbook::of(&self.config, &self.environment, &self.path).restore_md().into(),
             ),
             dry_run: backup.dry_run,
+            enclosures: Vec::new(),
+            unsealed: None,
             secondaries,
             tripwire: Some(settings.tripwire),
             state_directory: Some(settings.state_directory.clone()),
             patience: self.patience,
         };
+        let enclosed = self.enclosures(&job.sources, job.dry_run).await;
+        let job = BackupJob { enclosures: enclosed.files, unsealed: enclosed.unsealed, ..job };
         let work = async {
             let result = job::backup(&job, &self.progress, &self.cancel).await;
             if !job.dry_run {

@@ -9,8 +9,10 @@ use crate::{
     },
     ground::{Exit, SourceError},
     operate::{
+        installation::{InvalidInstallation, SealError},
         metrics::MetricsError,
         migrate::{MigrateError, NotProven},
+        recover::JournalError,
         report::ReportError,
         schedule::ScheduleError,
         tripwire::AlarmError,
@@ -50,6 +52,26 @@ pub enum SiteError {
     /// The alarms in the state directory are unusable.
     #[error(transparent)]
     Alarms(#[from] AlarmError),
+    /// The description of an installation in a snapshot is unusable.
+    #[error(transparent)]
+    Installation(#[from] InvalidInstallation),
+    /// Sealed secrets cannot be opened.
+    #[error(transparent)]
+    Sealed(#[from] SealError),
+    /// A file of the installation could not be written.
+    #[error("{}: cannot {action}", path.display())]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// The attempted action: `write the config`.
+        action: &'static str,
+        /// The system's error.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The journal of a recovery is unusable, or another recovery runs.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A drill could not begin.
     #[error(transparent)]
     Drill(#[from] DrillError),
@@ -99,7 +121,13 @@ impl From<&SiteError> for Exit {
             SiteError::NotProven(not) => not.exit,
             SiteError::Unproven { cause, .. } => Self::from(&**cause),
             SiteError::Migrate(error) => error.into(),
+            SiteError::Sealed(SealError::Passphrase) => Self::WrongPassword,
+            SiteError::Journal(JournalError::Held) => Self::Locked,
             SiteError::NothingMatches(_)
+            | SiteError::Journal(_)
+            | SiteError::Installation(_)
+            | SiteError::Sealed(_)
+            | SiteError::File { .. }
             | SiteError::Ledger(_)
             | SiteError::Alarms(_)
             | SiteError::Drill(_)

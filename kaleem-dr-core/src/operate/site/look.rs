@@ -81,7 +81,9 @@ impl Site {
                 SiteError::Config(format!("repository {name}: {}", error_chain(&error)))
             })?;
         }
-        for (key, secret) in settings.monitoring.secrets() {
+        let passphrase = settings.recovery.passphrase.iter();
+        let passphrase = passphrase.map(|secret| ("recovery.passphrase".to_owned(), secret));
+        for (key, secret) in settings.monitoring.secrets().into_iter().chain(passphrase) {
             self.environment
                 .secret(secret)
                 .map_err(|error| SiteError::Config(format!("`{key}`: {}", error_chain(&error))))?;

@@ -7,11 +7,14 @@
 
 mod alarms;
 mod backup;
+mod bootstrap;
 mod copy;
+mod enclosures;
 mod error;
 mod export;
 mod files;
 mod forget;
+mod from_nothing;
 mod init;
 mod job;
 mod keys;
@@ -23,6 +26,7 @@ mod oplog;
 mod parts;
 mod past;
 mod prune;
+mod recover;
 mod repair;
 mod replicate;
 mod restore;

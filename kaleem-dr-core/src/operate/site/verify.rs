@@ -68,6 +68,9 @@ pub struct Drill {
     pub moment: Option<Moment>,
     /// Level to prove. Only [`ProofLevel::Restored`] measures an RTO.
     pub level: ProofLevel,
+    /// Begins with nothing but the repository, its keys and its password: see
+    /// [`Site::drill_from_nothing`].
+    pub from_nothing: bool,
 }
 
 impl Default for Drill {
@@ -79,6 +82,7 @@ impl Default for Drill {
             point: LATEST.to_owned(),
             moment: None,
             level: ProofLevel::Restored,
+            from_nothing: false,
         }
     }
 }

@@ -103,6 +103,11 @@ pub trait Restorable: Source {
         Vec::new()
     }
 
+    /// The address of its server, without credentials; `None` if there is no server.
+    fn address(&self) -> Option<String> {
+        None
+    }
+
     /// The change log of this source; `None` if it keeps none. [`Restorable::restore`] and [`Restorable::rehearse`] then replay
     /// [`PointReader::log`].
     fn change_log(&self) -> Option<&dyn ChangeLog> {

@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::Path, time::Instant};
 use super::VerifyReport;
 use crate::{
     engine::{
-        manifest::{ArtifactRecord, Incomplete, MANIFEST_PATH, TreeTotals},
+        manifest::{ArtifactRecord, Incomplete, TreeTotals, is_own_path},
         repository::{RepositoryError, SnapshotReader, TreeFile},
     },
     ground::{
@@ -119,7 +119,7 @@ impl Verification {
             match read_file(snapshot, &file, &*bar).await {
                 Ok(read) => {
                     bytes += read;
-                    files += u64::from(!is_own(&file.path));
+                    files += u64::from(!is_own_path(&file.path));
                 }
                 Err(why) => self
                     .report
@@ -300,10 +300,6 @@ pub(crate) fn left_out(incomplete: &[Incomplete]) -> String {
 
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
-}
-
-fn is_own(path: &Path) -> bool {
-    path == Path::new(MANIFEST_PATH) || path == Path::new("/RESTORE.md")
 }
 
 async fn read_file(

@@ -28,7 +28,7 @@ use super::super::{
 };
 use crate::{
     CancellationToken,
-    engine::manifest::{Incomplete, MANIFEST_PATH, Manifest},
+    engine::manifest::{Incomplete, MANIFEST_PATH, Manifest, is_own_path},
     ground::{
         SourceName,
         host::HostScope,
@@ -393,7 +393,7 @@ impl<'a> Rewriting<'a> {
                 let path = directory.join(node.name());
                 if let Some(subtree) = node.subtree {
                     pending.extend(self.read(&subtree)?.map(|tree| (path, tree)));
-                } else if matches!(node.node_type, NodeType::File) && !is_own(&path) {
+                } else if matches!(node.node_type, NodeType::File) && !is_own_path(&path) {
                     let is_artifact = manifest.artifact(&path.to_string_lossy()).is_some();
                     files += u64::from(!is_artifact);
                     size_bytes += if is_artifact { 0 } else { node.meta.size };
@@ -433,11 +433,6 @@ impl<'a> Rewriting<'a> {
         root.nodes[at].subtree = Some(self.put(&inner)?);
         Ok(())
     }
-}
-
-/// Reports whether a file is one of those that a commit adds.
-fn is_own(path: &Path) -> bool {
-    path == Path::new(MANIFEST_PATH) || path == Path::new("/RESTORE.md")
 }
 
 fn failed(cause: impl Into<crate::ground::Cause>) -> RepositoryError {

@@ -56,6 +56,7 @@ fn the_defaults_are_the_handbooks_times() {
     let mut mirrored = alone.to_vec();
     mirrored.insert(1, of("replicate", "daily 03:30", "replicate"));
     mirrored.push(of("drill-r2", "monthly 1 04:20", "--repo r2 drill"));
+    mirrored.push(of("drill-from-nothing", "quarterly 2 04:20", "--repo r2 drill --from-nothing"));
     assert_eq!(jobs(&format!("{TWO}mirror_of = \"local\"\n")), mirrored);
     let copied = jobs(&format!(
         "{TWO}[backup]\nalso = [\"r2\"]\n[schedule]\ncheck = \"off\"\ndrill_of = {{ r2 = \"weekly mon 01:00\" }}\n"
@@ -68,7 +69,8 @@ fn the_defaults_are_the_handbooks_times() {
             "backup daily 03:00",
             "verify daily 04:30",
             "drill monthly 1 03:20",
-            "drill-r2 weekly mon 01:00"
+            "drill-r2 weekly mon 01:00",
+            "drill-from-nothing quarterly 2 04:20"
         ]
     );
 }

@@ -1,0 +1,53 @@
+//! Asks for a secret on the terminal, without showing what is typed.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use kaleem_dr_core::{CancellationToken, secrecy::SecretString};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+
+use crate::failure::Failure;
+
+/// Shows typed characters again when it is dropped.
+struct Echo(Termios);
+
+impl Echo {
+    fn off() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &hidden)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        // The terminal may be gone; then there is nothing to show on.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
+        let _ = writeln!(io::stderr().lock());
+    }
+}
+
+/// Asks for a secret; `None` without a terminal, or if nothing is typed.
+pub async fn ask(
+    question: &str,
+    cancel: &CancellationToken,
+) -> Result<Option<SecretString>, Failure> {
+    if !io::stdin().is_terminal() {
+        return Ok(None);
+    }
+    write!(io::stderr().lock(), "{question}: ")?;
+    let _hidden = Echo::off()?;
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).map(|_| answer)
+    });
+    // The thread that reads runs until the process ends; it is never joined.
+    let answer = cancel
+        .run_until_cancelled(reading)
+        .await
+        .ok_or_else(Failure::cancelled)?
+        .map_err(io::Error::from)??;
+    let answer = answer.trim();
+    Ok((!answer.is_empty()).then(|| SecretString::from(answer.to_owned())))
+}

@@ -1,0 +1,186 @@
+//! The plan of a recovery: the points, and what each source would change.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::super::{Site, SiteError};
+use crate::{
+    engine::repository::{Repository, SnapshotReader},
+    ground::{SourceError, SourceName, error_chain},
+    operate::{
+        bootstrap::Origin,
+        job::{Restoring, plan_restore},
+        recover::{
+            Chosen, Forecast, Journal, PlannedSource, Recover, RecoveryPlan, choose_together,
+            forecast_of, in_groups,
+        },
+    },
+    recovery::{
+        objectives::Sample,
+        points::ChosenPoint,
+        source::{Restorable, RestoreRequest, RestoreTarget},
+    },
+};
+
+/// Number of proofs in which measured restores are searched.
+const PROOFS: usize = 2000;
+
+/// Everything that a plan is made from.
+pub(super) struct Planning<'a> {
+    pub(super) site: &'a Site,
+    pub(super) wanted: &'a Recover,
+    pub(super) names: &'a [SourceName],
+    /// Name of the repository that the points are read from.
+    pub(super) reads: &'a str,
+}
+
+impl Planning<'_> {
+    /// Makes the plan. A source that cannot be planned now has its error in it.
+    pub(super) async fn plan(&self, journal: &Journal) -> Result<RecoveryPlan, SiteError> {
+        let site = self.site.clone().with_repository(self.reads);
+        let (repository, snapshots) = site.listed().await?;
+        let made = self.made();
+        let has_log = |name: &SourceName| {
+            made.get(name)
+                .is_some_and(|made| made.as_ref().is_ok_and(|source| source.change_log().is_some()))
+        };
+        let begun = journal.point().filter(|_| self.wanted.point == "latest");
+        let Chosen { points, notes } = choose_together(
+            &snapshots,
+            self.names,
+            (self.wanted, begun),
+            &site.identity.scope,
+            has_log,
+        );
+        let mut plan = RecoveryPlan {
+            run: self.wanted.run.unwrap_or_default(),
+            repository: self.reads.to_owned(),
+            location: repository.location(),
+            in_place: self.wanted.in_place,
+            repositories: Vec::new(),
+            sources: Vec::new(),
+            notes,
+            forecast: None,
+        };
+        if self.wanted.in_place {
+            let (absent, unknown) = site.absent_repositories(self.reads).await;
+            plan.repositories = absent;
+            plan.notes.extend(unknown);
+        }
+        let mut reader = None;
+        for (name, chosen) in points {
+            let kind = made_kind(&made, self.site, &name);
+            let mut planned =
+                PlannedSource::new(name.clone(), kind, site.config.order.before(&name).to_vec());
+            planned.after.retain(|name| self.names.contains(name));
+            planned.is_recovered = journal.has_recovered(&name);
+            planned.uses_log = self.wanted.moment.is_some() && has_log(&name);
+            let outcome = match (chosen, made.get(&name)) {
+                (Err(error), _) => Err(error_chain(&error)),
+                (Ok(chosen), Some(Ok(source))) => {
+                    describe(&mut planned, &chosen);
+                    let of = (&repository, &mut reader);
+                    self.plan_source(&mut planned, of, source, &chosen)
+                        .await
+                        .map_err(|error| error_chain(&error))
+                }
+                (Ok(chosen), made) => {
+                    describe(&mut planned, &chosen);
+                    let why = made.and_then(|made| made.as_ref().err()).cloned();
+                    Err(why.unwrap_or_else(|| "it cannot be made".to_owned()))
+                }
+            };
+            planned.error = outcome.err();
+            plan.sources.push(planned);
+        }
+        self.forecast(&mut plan)?;
+        Ok(plan)
+    }
+
+    /// Each source, or why it cannot be made now.
+    fn made(&self) -> BTreeMap<SourceName, Result<Arc<dyn Restorable>, String>> {
+        let made = |name: &SourceName| self.site.source(name).map_err(|error| error_chain(&error));
+        self.names.iter().map(|name| (name.clone(), made(name))).collect()
+    }
+
+    async fn plan_source(
+        &self,
+        planned: &mut PlannedSource,
+        (repository, reader): (&Repository, &mut Option<SnapshotReader>),
+        source: &Arc<dyn Restorable>,
+        chosen: &ChosenPoint,
+    ) -> Result<(), SourceError> {
+        let failed =
+            |error: crate::engine::repository::RepositoryError| SourceError::Point(error.into());
+        if reader.is_none() {
+            *reader = Some(repository.read(&chosen.snapshot).await.map_err(failed)?);
+        }
+        let Some(reader) = reader else { return Ok(()) };
+        let (progress, cancel) = (&self.site.progress, &self.site.cancel);
+        let point = chosen.open_with(reader, repository, progress, cancel).await.map_err(failed)?;
+        planned.size_bytes = point.manifest().size_bytes();
+        planned.consistent_at = Some(point.manifest().consistency.at);
+        if planned.is_recovered {
+            return Ok(());
+        }
+        let identity = &self.site.identity;
+        let notes = chosen.notes.clone();
+        let restoring = Restoring { notes, ..Restoring::new(&**source, &point, identity) };
+        planned.plan = Some(plan_restore(restoring, request(self.wanted)).await?);
+        Ok(())
+    }
+
+    /// Adds what earlier drills, here or on the lost machine, let expect.
+    fn forecast(&self, plan: &mut RecoveryPlan) -> Result<(), SiteError> {
+        let history = self.site.history()?;
+        let proofs = history.ledger().proofs(PROOFS)?;
+        let state = &self.site.config.settings.state_directory;
+        // Without the memory of the lost machine, there is no forecast from it.
+        let measured = Origin::load(state).ok().flatten().map(|origin| origin.measured);
+        let measured = measured.unwrap_or_default();
+        for planned in &mut plan.sources {
+            let mut samples: Vec<Sample> = proofs
+                .iter()
+                .filter(|proof| proof.source == planned.source && proof.is_good())
+                .filter_map(|proof| Some(Sample::new(proof.size_bytes, proof.restore_seconds?)))
+                .collect();
+            let of_source = measured.iter().filter(|measured| measured.source == planned.source);
+            samples.extend(of_source.map(|one| Sample::new(one.size_bytes, one.seconds)));
+            planned.forecast = forecast_of(&samples, planned.size_bytes);
+        }
+        let left: Vec<SourceName> = plan
+            .sources
+            .iter()
+            .filter(|planned| !planned.is_recovered)
+            .map(|planned| planned.source.clone())
+            .collect();
+        let of = |name: &SourceName| -> Option<Forecast> {
+            plan.sources.iter().find(|planned| planned.source == *name)?.forecast
+        };
+        plan.forecast = in_groups(&self.site.config.order.groups(&left), of);
+        Ok(())
+    }
+}
+
+/// The request for each source.
+pub(super) fn request(wanted: &Recover) -> RestoreRequest {
+    let to = if wanted.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(None) };
+    RestoreRequest::whole(to)
+}
+
+fn describe(planned: &mut PlannedSource, chosen: &ChosenPoint) {
+    planned.run = chosen.snapshot.run();
+    planned.snapshot = Some(chosen.snapshot.id());
+    planned.consistent_at = Some(chosen.snapshot.time().timestamp());
+    planned.size_bytes = chosen.snapshot.size_bytes().unwrap_or_default();
+}
+
+fn made_kind(
+    made: &BTreeMap<SourceName, Result<Arc<dyn Restorable>, String>>,
+    site: &Site,
+    name: &SourceName,
+) -> String {
+    match made.get(name) {
+        Some(Ok(source)) => source.kind().to_owned(),
+        _ => site.declared(name).map(|declared| declared.kind.to_owned()).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,240 @@
+//! A site whose machine is lost: its config, state, secrets and local repository are gone, and its
+//! servers are empty. A mirror in a bucket is left, and what an operator keeps elsewhere.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use mongodb::{
+    Client,
+    bson::{Document, doc},
+};
+use reqwest::Method;
+use rusqlite::Connection;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    everything::Everything,
+    mirror::S3Mirror,
+    program::Outcome,
+    qdrant_stand_in::API_KEY,
+    servers::Rabbitmq,
+    site::{PASSWORD, Site},
+    tree::Tree,
+};
+
+/// Everything that users of the site would notice.
+pub struct Content {
+    mongo: BTreeMap<String, Vec<Document>>,
+    rabbitmq: Value,
+    qdrant: Vec<String>,
+    workflows: Vec<(String, String)>,
+    tree: Tree,
+}
+
+impl Content {
+    /// Reads it from the servers and the disk.
+    pub async fn of(all: &Everything) -> Self {
+        Self {
+            mongo: documents(&all.mongo.uri()).await,
+            rabbitmq: definitions(&all.rabbitmq.server).await,
+            qdrant: all.qdrant.collections(),
+            workflows: workflows(&all.site.path(".n8n/database.sqlite")),
+            tree: Tree::of(&all.site.path("tree")),
+        }
+    }
+
+    /// Compares everything with what was there before.
+    #[track_caller]
+    pub fn assert_equal(&self, before: &Self) {
+        assert_eq!(self.mongo, before.mongo);
+        assert_eq!(self.rabbitmq, before.rabbitmq);
+        assert_eq!(self.qdrant, before.qdrant);
+        assert_eq!(self.workflows, before.workflows);
+        self.tree.assert_equal(&before.tree);
+    }
+}
+
+/// A lost machine.
+pub struct Lost {
+    pub all: Everything,
+    pub mirror: S3Mirror,
+    /// What was there before the loss.
+    pub before: Content,
+    kept: TempDir,
+}
+
+impl Lost {
+    /// Backs up everything, updates the mirror, and loses the machine.
+    pub async fn everything(name: &str, more: impl FnOnce(Site) -> Site) -> Self {
+        let mirror = S3Mirror::new(name);
+        let all = Everything::set_up(|site| more(mirror.of(site, "r2"))).await;
+        all.site.initialised_and_backed_up();
+        all.site.succeed(["replicate"]);
+        let before = Content::of(&all).await;
+        let kept = tempfile::tempdir().expect("a temporary directory can be made");
+        let lost = Self { all, mirror, before, kept };
+        lost.keep("password", PASSWORD);
+        lost.keep("key.id", &lost.mirror.s3.key);
+        lost.keep("key.secret", &lost.mirror.s3.secret);
+        for name in ["mongo.uri", "rabbitmq.pass", "qdrant.key"] {
+            let secret = fs::read_to_string(lost.all.site.path(name)).expect("a secret");
+            lost.keep(name, secret.trim());
+        }
+        lost.lose().await;
+        lost
+    }
+
+    /// A file that the operator keeps elsewhere.
+    pub fn keep(&self, name: &str, value: &str) -> PathBuf {
+        let path = self.kept(name);
+        fs::write(&path, value).expect("a file can be written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+        path
+    }
+
+    pub fn kept(&self, name: &str) -> PathBuf {
+        self.kept.path().join(name)
+    }
+
+    /// Removes everything of the machine, and the content of the servers.
+    pub async fn lose(&self) {
+        let site = &self.all.site;
+        for entry in fs::read_dir(site.directory()).expect("the site's directory") {
+            let path = entry.expect("an entry").path();
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.expect("it can be removed");
+        }
+        self.empty_servers().await;
+    }
+
+    /// Removes the content of the servers.
+    pub async fn empty_servers(&self) {
+        let client = Client::with_uri_str(self.all.mongo.uri()).await.expect("a valid address");
+        for name in client.list_database_names().await.expect("databases can be listed") {
+            if !matches!(name.as_str(), "admin" | "config" | "local") {
+                client.database(&name).drop().await.expect("a database can be dropped");
+            }
+        }
+        rabbitmq(&self.all.rabbitmq.server, Method::DELETE, "api/vhosts/shop").await;
+        rabbitmq(&self.all.rabbitmq.server, Method::DELETE, "api/users/shop%20user").await;
+        for name in self.all.qdrant.collections() {
+            let url = format!("{}/collections/{name}", self.all.qdrant.url().trim_end_matches('/'));
+            let sent = reqwest::Client::new().delete(url).header("api-key", API_KEY).send().await;
+            assert!(sent.expect("the stand-in answers").status().is_success());
+        }
+        assert_eq!(self.all.qdrant.collections(), Vec::<String>::new());
+    }
+
+    /// Compares the live data with those before the loss. An interrupted restore in place may have
+    /// left a collection that an alias reaches; the next one then restores it under another name, and
+    /// moves the alias.
+    pub async fn assert_equal_after_kills(&self) {
+        let mut now = Content::of(&self.all).await;
+        let is_there = |name: &String| {
+            let renamed = format!("{name}_restored_");
+            now.qdrant.iter().any(|found| found == name || found.starts_with(&renamed))
+        };
+        assert!(self.before.qdrant.iter().all(is_there), "{:?}", now.qdrant);
+        now.qdrant.clone_from(&self.before.qdrant);
+        now.assert_equal(&self.before);
+    }
+
+    /// Compares the live data with those before the loss; what was restored next to them does not
+    /// count.
+    pub async fn assert_unchanged(&self) {
+        let mut now = Content::of(&self.all).await;
+        now.qdrant.retain(|name| self.before.qdrant.contains(name));
+        now.assert_equal(&self.before);
+    }
+
+    /// The location of the mirror, as an operator writes it.
+    pub fn location(&self) -> String {
+        let S3Mirror { s3, prefix } = &self.mirror;
+        format!("s3:{}/{}/{prefix}", s3.endpoint, s3.bucket)
+    }
+
+    /// `bootstrap` from the bucket, with these further arguments.
+    pub fn bootstrap(&self, more: &[&str]) -> Outcome {
+        let text = |path: PathBuf| path.to_str().expect("UTF-8").to_owned();
+        let (location, password) = (self.location(), text(self.kept("password")));
+        let (id, secret) = (text(self.kept("key.id")), text(self.kept("key.secret")));
+        let args = [
+            "bootstrap",
+            "--from",
+            &location,
+            "--password-file",
+            &password,
+            "--key-id-file",
+            &id,
+            "--secret-key-file",
+            &secret,
+        ];
+        self.all.site.run(args.into_iter().chain(more.iter().copied()))
+    }
+
+    /// The options that name the secrets of all sources.
+    pub fn secrets(&self) -> Vec<String> {
+        [
+            ("source.mongo.uri", "mongo.uri"),
+            ("source.rabbitmq.password", "rabbitmq.pass"),
+            ("source.qdrant.api_key", "qdrant.key"),
+        ]
+        .iter()
+        .map(|(key, file)| format!("--secret={key}={}", self.kept(file).display()))
+        .collect()
+    }
+
+    /// `bootstrap` with the secrets of all sources, which must succeed.
+    #[track_caller]
+    pub fn bootstrapped(&self) -> Outcome {
+        let secrets = self.secrets();
+        let outcome = self.bootstrap(&secrets.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(outcome.code, Some(0), "{}{}", outcome.stdout, outcome.stderr);
+        outcome
+    }
+}
+
+async fn documents(uri: &str) -> BTreeMap<String, Vec<Document>> {
+    use futures::TryStreamExt as _;
+    let client = Client::with_uri_str(uri).await.expect("a valid address");
+    let database = client.database("kaleem");
+    let mut found = BTreeMap::new();
+    for name in database.list_collection_names().await.expect("collections can be listed") {
+        let collection = database.collection::<Document>(&name);
+        let cursor = collection.find(doc! {}).sort(doc! { "_id": 1 }).await.expect("a cursor");
+        found.insert(name, cursor.try_collect().await.expect("documents can be read"));
+    }
+    found
+}
+
+async fn definitions(server: &Rabbitmq) -> Value {
+    let mut found = rabbitmq(server, Method::GET, "api/definitions/shop").await;
+    if let Some(found) = found.as_object_mut() {
+        for list in found.values_mut().filter_map(Value::as_array_mut) {
+            list.sort_by_key(ToString::to_string);
+        }
+        found.retain(|_, value| value.is_array());
+    }
+    found
+}
+
+async fn rabbitmq(server: &Rabbitmq, method: Method, path: &str) -> Value {
+    let url = format!("{}/{path}", server.url.trim_end_matches('/'));
+    let request = reqwest::Client::new().request(method, url);
+    let answer = request.basic_auth(&server.username, Some(&server.password)).send().await;
+    answer.expect("the broker answers").json().await.unwrap_or_default()
+}
+
+fn workflows(path: &Path) -> Vec<(String, String)> {
+    let Ok(database) = Connection::open(path) else { return Vec::new() };
+    let mut query =
+        database.prepare("select id, name from workflow_entity order by id").expect("a query");
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+    rows.collect::<Result<_, _>>().expect("rows can be read")
+}
