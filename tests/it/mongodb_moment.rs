@@ -72,7 +72,7 @@ async fn captured_is_the_moment(
     let writer = writing.await.expect("the writer ends");
     let seconds = began.elapsed().as_secs_f64();
     let writes = u32::try_from(writer.log.0.len()).expect("few");
-    println!("seed {seed}: {writes} writes, {:.0} a second", f64::from(writes) / seconds);
+    eprintln!("seed {seed}: {writes} writes, {:.0} a second", f64::from(writes) / seconds);
     assert_eq!(report.exit, Exit::Done, "seed {seed}: {:?}", report.sources[0].error);
     let point = points.latest().await;
     let manifest = point.manifest();
@@ -177,7 +177,7 @@ async fn lost_cursors_connections_and_members_end_no_capture() {
         seeds_run += 1;
     }
     assert!(injected > 10, "{injected} faults");
-    println!(
+    eprintln!(
         "{injected} faults, {compared} of {seeds_run} captures needed the oplog and were compared"
     );
     assert!(compared * 2 > seeds_run, "only {compared} of {seeds_run} ended well");
