@@ -1,15 +1,19 @@
 //! Recovery to a moment: which moments a repository holds, and the chain of slices that reaches one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+#[cfg(feature = "ledger")]
+use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use serde::Serialize;
 
+#[cfg(feature = "ledger")]
+use crate::engine::repository::SnapshotId;
 use crate::{
     engine::{
         change_log::{LogPosition, LogSpan},
-        repository::{Repository, RepositoryError, Snapshot, SnapshotId},
+        repository::{Repository, RepositoryError, Snapshot},
     },
     ground::{SourceName, host::HostScope},
     recovery::point::{LogTail, PointReader},
