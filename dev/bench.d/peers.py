@@ -196,8 +196,9 @@ for what, by in results.items():
     for who, median in medians.items():
         print(f"{what:26}{who:12}{median['wall_s']:9.2f}{MB / median['wall_s']:8.0f}{median['cpu_s']:8.2f}{median['peak_mb']:9.0f}")
     if len(medians) == 2:
-        ours, stock = medians["kaleem-dr"], medians["restic"]
+        peer = next(who for who in medians if who != "kaleem-dr")
+        ours, stock = medians["kaleem-dr"], medians[peer]
         print(
-            f"{'':26}{'restic/ours':12}{stock['wall_s'] / ours['wall_s']:9.2f}{'':8}{stock['cpu_s'] / ours['cpu_s']:8.2f}"
+            f"{'':26}{peer + '/ours':12}{stock['wall_s'] / ours['wall_s']:9.2f}{'':8}{stock['cpu_s'] / ours['cpu_s']:8.2f}"
             f"{stock['peak_mb'] / ours['peak_mb']:9.2f}"
         )
