@@ -1,11 +1,11 @@
 //! Confirmations: a command deletes or overwrites data only after the operator agrees.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::Args;
 use kaleem_dr_core::{CancellationToken, SiteError, ground::Exit};
 
-use crate::{context::Context, failure::Failure, output::Printed};
+use crate::{context::Context, failure::Failure, output::Printed, terminal::read_line};
 
 /// Options of commands that delete or overwrite data.
 #[derive(Clone, Copy, Debug, Args)]
@@ -71,17 +71,8 @@ async fn ask(
     }
     show()?;
     write!(io::stderr().lock(), "{question} [y/N] ")?;
-    let reading = tokio::task::spawn_blocking(|| {
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).map(|_| answer)
-    });
-    // The thread that reads runs until the process ends; it is never joined.
-    let answer = cancel
-        .run_until_cancelled(reading)
-        .await
-        .ok_or_else(Failure::cancelled)?
-        .map_err(io::Error::from)??;
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
+    let answer = read_line(cancel).await?;
+    if matches!(answer.as_str(), "y" | "Y" | "yes") {
         Ok(())
     } else {
         Err(refused("nothing was done"))

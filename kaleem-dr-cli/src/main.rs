@@ -10,6 +10,7 @@ mod output;
 mod progress;
 mod secret_prompt;
 mod signals;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,11 @@
 //! Asks for a secret on the terminal, without showing what is typed.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use kaleem_dr_core::{CancellationToken, secrecy::SecretString};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, terminal::read_line};
 
 /// Shows typed characters again when it is dropped.
 struct Echo(Termios);
@@ -38,16 +38,6 @@ pub async fn ask(
     }
     write!(io::stderr().lock(), "{question}: ")?;
     let _hidden = Echo::off()?;
-    let reading = tokio::task::spawn_blocking(|| {
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).map(|_| answer)
-    });
-    // The thread that reads runs until the process ends; it is never joined.
-    let answer = cancel
-        .run_until_cancelled(reading)
-        .await
-        .ok_or_else(Failure::cancelled)?
-        .map_err(io::Error::from)??;
-    let answer = answer.trim();
-    Ok((!answer.is_empty()).then(|| SecretString::from(answer.to_owned())))
+    let answer = read_line(cancel).await?;
+    Ok((!answer.is_empty()).then(|| SecretString::from(answer)))
 }

@@ -435,6 +435,38 @@ fn another_hosts_first_pass_is_safe_and_not_refused_for_ever() {
     assert_eq!(objects(&mirror), objects(&site.repository()));
 }
 
+/// A prune here, and then a loss on the mirror, of the same pack: the mirror's old index names what nobody has.
+#[test]
+fn a_repair_brings_back_no_index_or_snapshot_whose_data_the_mirror_has_lost() {
+    let (site, mirror) = with_mirror_of_two_days();
+    another_day(&site, 2);
+    site.succeed(["forget", "--keep-last", "1", "--yes"]);
+    site.succeed(["prune", "--instant", "--max-unused", "0", "--yes"]);
+    let here = objects(&site.repository());
+    let lost = objects(&mirror)
+        .into_keys()
+        .find(|key| key.starts_with("data/") && !here.contains_key(key))
+        .expect("the prune removed a pack that the mirror has");
+    fs::remove_file(mirror.join(&lost)).expect("the mirror loses it");
+
+    let repair = ["repair", "--from", "mirror", "--missing"];
+    let dry = site.run(repair.into_iter().chain(["--dry-run"]));
+    assert_eq!(dry.code, Some(4), "{}{}", dry.stdout, dry.stderr);
+    let (outcome, lines) = site.json(repair);
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    let why = lines[0]["unrepaired"].to_string();
+    assert!(why.contains("repair index") || why.contains("was not restored"), "{why}");
+    site.restic().succeed(["check"]);
+    // The restored packs are indexed; then it is known which snapshots are whole.
+    site.succeed(["repair", "index", "--yes"]);
+    let (outcome, lines) = site.json(repair);
+    assert_eq!(outcome.code, Some(4), "{}", outcome.stderr);
+    let why = lines[0]["unrepaired"].to_string();
+    assert!(why.contains("has lost data of it"), "{why}");
+    site.restic().succeed(["check", "--read-data"]);
+    assert_eq!(site.run(["check"]).code, Some(0));
+}
+
 #[test]
 fn a_hostile_key_is_not_carried_home() {
     let (site, mirror) = with_mirror_of_two_days();

@@ -155,6 +155,12 @@ fn print_from_mirror(report: &RepairReport, json: bool) -> Printed {
     for why in &report.unrepaired {
         line(&format!("NOT REPAIRED: {why}"))?;
     }
+    if report.unexamined > 0 {
+        line(&format!(
+            "{} missing index file(s) were not examined, because the password is missing or wrong: run `kaleem-dr check`",
+            report.unexamined
+        ))?;
+    }
     Ok(())
 }
 

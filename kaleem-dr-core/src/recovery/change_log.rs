@@ -1,14 +1,14 @@
 //! Recovery to a moment: which moments a repository holds, and the chain of slices that reaches one.
 
 use std::collections::BTreeMap;
-#[cfg(feature = "ledger")]
+#[cfg(feature = "operate")]
 use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
 use serde::Serialize;
 
-#[cfg(feature = "ledger")]
+#[cfg(feature = "operate")]
 use crate::engine::repository::SnapshotId;
 use crate::{
     engine::{
@@ -202,7 +202,7 @@ pub fn restorable_spans(snapshots: &[Snapshot], hosts: &HostScope) -> Vec<Restor
 }
 
 /// For each recovery point of a host that proven slices extend, the moment that they reach. `proven` are the ids of these slices.
-#[cfg(feature = "ledger")]
+#[cfg(feature = "operate")]
 pub(crate) fn reach(
     snapshots: &[Snapshot],
     host: &str,

@@ -12,7 +12,6 @@ use kaleem_dr_core::{
     },
     recovery::point::PointReader,
 };
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -20,7 +19,7 @@ use super::{
     client::QdrantClient,
     contents::Stored,
     engine::{self, Lines},
-    points::is_refused,
+    points::{Point, is_refused},
 };
 
 /// Number of pages read ahead.
@@ -72,32 +71,6 @@ pub(super) async fn fill(
     Ok(())
 }
 
-/// A page of the engine's output. Points are kept as text, because a parser may round numbers.
-#[derive(Deserialize)]
-struct Page<'a> {
-    #[serde(borrow)]
-    result: Points<'a>,
-}
-
-#[derive(Deserialize)]
-struct Points<'a> {
-    #[serde(borrow)]
-    points: Vec<Point<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Point<'a> {
-    #[serde(borrow)]
-    id: &'a RawValue,
-    #[serde(borrow)]
-    payload: Option<&'a RawValue>,
-    #[serde(borrow)]
-    vector: Option<&'a RawValue>,
-    /// The same for all points of a page, which are of one shard.
-    #[serde(borrow)]
-    shard_key: Option<&'a RawValue>,
-}
-
 impl Point<'_> {
     fn request(&self) -> String {
         let text = |part: Option<&RawValue>, absent: &str| {
@@ -118,10 +91,9 @@ async fn write(
     page: &[u8],
     stage: &dyn StageProgress,
 ) -> Result<(), SourceError> {
-    let page: Page<'_> = serde_json::from_slice(page).map_err(|error| {
+    let (points, _) = Point::page(page).map_err(|error| {
         SourceError::Point(format!("a page of Qdrant's engine: {error}").into())
     })?;
-    let points = page.result.points;
     let key = points.iter().find_map(|point| point.shard_key).map(RawValue::get);
     let points: Vec<String> = points.iter().map(Point::request).collect();
     let mut todo = vec![&points[..]];
@@ -157,8 +129,8 @@ mod tests {
     #[test]
     fn points_are_passed_on_with_every_digit_and_their_key() {
         let line = r#"{"shard":1,"result":{"points":[{"id":18446744073709551615,"payload":{"a":0.1},"vector":{"t":[0.30000001]},"shard_key":"k"},{"id":"u","payload":null,"vector":null,"shard_key":"k"}],"next_page_offset":null}}"#;
-        let page: Page<'_> = serde_json::from_str(line).unwrap();
-        let points: Vec<_> = page.result.points.iter().map(Point::request).collect();
+        let (points, _) = Point::page(line.as_bytes()).unwrap();
+        let points: Vec<_> = points.iter().map(Point::request).collect();
         let expected = r#"{"points":[{"id":18446744073709551615,"vector":{"t":[0.30000001]},"payload":{"a":0.1}},{"id":"u","vector":{},"payload":null}],"shard_key":"k"}"#;
         assert_eq!(body(&points, Some(r#""k""#)), expected);
     }

@@ -103,19 +103,7 @@ pub(super) struct Page {
 impl Page {
     /// Parses a reply of the scroll API.
     pub(super) fn of(body: &[u8]) -> Result<Self, serde_json::Error> {
-        #[derive(Deserialize)]
-        struct Document<'a> {
-            #[serde(borrow)]
-            result: Points<'a>,
-        }
-        #[derive(Deserialize)]
-        struct Points<'a> {
-            #[serde(borrow)]
-            points: Vec<Point<'a>>,
-            next_page_offset: Option<Value>,
-        }
-        let Points { points, next_page_offset } =
-            serde_json::from_slice::<Document<'_>>(body)?.result;
+        let (points, next_page_offset) = Point::page(body)?;
         let mut digest = MultisetDigest::default();
         let mut form = Vec::new();
         for point in points {
@@ -130,18 +118,36 @@ impl Page {
 /// The significant fields of a point; a server may return others (an order value, a version). Kept
 /// as text, because a parser may round numbers.
 #[derive(Deserialize)]
-struct Point<'a> {
+pub(super) struct Point<'a> {
     #[serde(borrow)]
-    id: &'a RawValue,
+    pub(super) id: &'a RawValue,
     #[serde(borrow)]
-    payload: Option<&'a RawValue>,
+    pub(super) payload: Option<&'a RawValue>,
     #[serde(borrow)]
-    vector: Option<&'a RawValue>,
+    pub(super) vector: Option<&'a RawValue>,
+    /// The same for all points of a shard.
     #[serde(borrow)]
-    shard_key: Option<&'a RawValue>,
+    pub(super) shard_key: Option<&'a RawValue>,
 }
 
-impl Point<'_> {
+impl<'a> Point<'a> {
+    /// Parses a reply of the scroll API: its points, and the offset of the next page.
+    pub(super) fn page(body: &'a [u8]) -> Result<(Vec<Self>, Option<Value>), serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Reply<'a> {
+            #[serde(borrow)]
+            result: Points<'a>,
+        }
+        #[derive(Deserialize)]
+        struct Points<'a> {
+            #[serde(borrow)]
+            points: Vec<Point<'a>>,
+            next_page_offset: Option<Value>,
+        }
+        let Points { points, next_page_offset } = serde_json::from_slice::<Reply<'_>>(body)?.result;
+        Ok((points, next_page_offset))
+    }
+
     /// Writes `[id,payload,vector,shard key]`. A missing payload equals an empty one.
     fn write(&self, form: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         form.push(b'[');

@@ -24,8 +24,8 @@ use serde_json::{Value, json};
 
 use super::{
     qdrant_stand_in::{
-        Collection, Points, Refusal, Tar, at_time, failure, key, no_collection, points_of_shard,
-        read_upload, result, segments, unescaped, wrong_checksum,
+        Collection, Points, Refusal, Tar, at_time, failure, key, no_collection, payload_index,
+        points_of_shard, read_upload, result, segments, unescaped, wrong_checksum,
     },
     served::Served,
 };
@@ -342,13 +342,7 @@ impl Inner {
                 result(&json!(true))
             }
             ("PUT", ["index"]) => {
-                let schema = &body["field_schema"];
-                let kind = schema["type"].as_str().or(schema.as_str()).unwrap_or_default();
-                let mut index = json!({ "data_type": kind });
-                if schema.is_object() {
-                    index["params"] = schema.clone();
-                }
-                let field = body["field_name"].as_str().expect("a field").to_owned();
+                let (field, index) = payload_index(&body);
                 spread.settings.schema.insert(field, index);
                 result(&json!({ "operation_id": 2, "status": "completed" }))
             }

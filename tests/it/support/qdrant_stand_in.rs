@@ -509,15 +509,8 @@ impl Inner {
                 result(&json!(true))
             }
             ("PUT", ["index"]) => {
-                let schema = &body["field_schema"];
-                let kind = schema["type"].as_str().or(schema.as_str()).unwrap_or_default();
-                let mut index = json!({ "data_type": kind });
-                if schema.is_object() {
-                    index["params"] = schema.clone();
-                }
-                collection
-                    .schema
-                    .insert(body["field_name"].as_str().expect("a field").to_owned(), index);
+                let (field, index) = payload_index(&body);
+                collection.schema.insert(field, index);
                 collection.recorded = None;
                 result(&json!({ "operation_id": 2, "status": "completed" }))
             }
@@ -1096,4 +1089,15 @@ impl Tar {
     pub(super) fn finish(self) -> Bytes {
         self.0.expect("a tar has files").into_inner().expect("memory takes all").into()
     }
+}
+
+/// The field of a requested index, and its description in the collection's schema.
+pub(super) fn payload_index(request: &Value) -> (String, Value) {
+    let schema = &request["field_schema"];
+    let kind = schema["type"].as_str().or(schema.as_str()).unwrap_or_default();
+    let mut index = json!({ "data_type": kind });
+    if schema.is_object() {
+        index["params"] = schema.clone();
+    }
+    (request["field_name"].as_str().expect("a field").to_owned(), index)
 }

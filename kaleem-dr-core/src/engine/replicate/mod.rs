@@ -13,6 +13,7 @@ mod pass;
 mod proof;
 mod repair;
 mod transfer;
+mod withheld;
 
 use std::sync::Arc;
 

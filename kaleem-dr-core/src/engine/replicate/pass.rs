@@ -54,7 +54,11 @@ pub(super) async fn pass(
     }
     report.compare(&near, &missing);
     let [_, packs, indexes, _] = &mut missing;
-    let lost = unless_cancelled(cancel, Lost::search(job, (&near, &far), indexes)).await?;
+    let lost = unless_cancelled(
+        cancel,
+        Lost::search(&job.from, job.access.as_ref(), (&near, &far), indexes),
+    )
+    .await?;
     packs.extend(lost.written_since.iter().cloned());
     lost.hold_back(&mut missing);
     let loss = lost.sentence(&report.from);

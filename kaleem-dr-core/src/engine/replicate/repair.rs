@@ -13,10 +13,11 @@ use super::{
     Count, ObjectKind,
     inventory::{self, Inventory, Named},
     transfer::{Brought, Carrier},
+    withheld::{Sides, Withheld},
 };
 use crate::{
     CancellationToken,
-    engine::repository::{RepositoryError, hashes_to_name, store::ObjectStore},
+    engine::repository::{Access, RepositoryError, hashes_to_name, store::ObjectStore},
     ground::{
         Exit, RunId, error_chain,
         progress::{ProgressSink, Unit},
@@ -56,11 +57,16 @@ pub struct RepairReport {
     pub repaired: Vec<String>,
     /// Objects that could not be restored, as sentences.
     pub unrepaired: Vec<String>,
+    /// Number of missing index files that were restored without being examined, because the password is missing or wrong.
+    pub unexamined: usize,
     /// Exit status of the repair.
     pub exit: Exit,
 }
 
 /// Reads every object of a repository, and restores damaged ones from a replica.
+///
+/// With the password in `access`, missing index files and snapshots are examined first: those that refer to data that neither
+/// side has are not restored. Without it, they are restored as they are; a check shows whether they are whole.
 ///
 /// # Errors
 /// [`RepositoryError::Guarded`] if the two are not the same repository; errors of the stores. The report lists what could not be
@@ -68,6 +74,7 @@ pub struct RepairReport {
 pub async fn repair(
     repository: &Arc<dyn ObjectStore>,
     replica: &Arc<dyn ObjectStore>,
+    access: Option<&Access>,
     options: RepairOptions,
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
@@ -101,11 +108,29 @@ pub async fn repair(
         sound: Count::default(),
         repaired: Vec::new(),
         unrepaired: Vec::new(),
+        unexamined: 0,
         exit: Exit::Done,
     };
-    let mut wanted = damaged(&**repository, &near, &mut report, progress, cancel).await?;
+    let damaged = damaged(&**repository, &near, &mut report, progress, cancel).await?;
+    let mut wanted = Vec::new();
+    for object in &damaged {
+        match far.kind(object.kind).get(&object.name) {
+            Some(&size_bytes) => wanted.push(Named { size_bytes, ..object.clone() }),
+            None => {
+                report.unrepaired.push(format!("{}: the replica does not have it", object.key()));
+            }
+        }
+    }
     if options.missing {
-        wanted.extend(ObjectKind::WRITTEN.iter().flat_map(|&kind| far.surplus(&near, kind)));
+        let mut missing: Vec<Named> =
+            ObjectKind::WRITTEN.iter().flat_map(|&kind| far.surplus(&near, kind)).collect();
+        let sides = Sides { repository, near: &near, replica, far: &far, access };
+        let withheld = Withheld::among(&missing, &damaged, &sides, progress, cancel).await?;
+        missing.retain(|object| !withheld.has(object));
+        wanted.extend(missing);
+        wanted.extend(withheld.written_since);
+        report.unrepaired.extend(withheld.why);
+        report.unexamined = withheld.unexamined;
     }
     let carrier = Carrier::new(replica.clone(), repository.clone(), cancel.clone());
     let bar = progress.begin("repairing", Unit::Bytes, Some(Count::of(&wanted).bytes));
@@ -113,15 +138,11 @@ pub async fn repair(
     for kind in ObjectKind::WRITTEN {
         for object in wanted.iter().filter(|object| object.kind == kind) {
             let key = object.key();
-            let Some(&size_bytes) = far.kind(kind).get(&object.name) else {
-                report.unrepaired.push(format!("{key}: the replica does not have it"));
-                continue;
-            };
-            let there = Named { size_bytes, ..object.clone() };
+            let size_bytes = object.size_bytes;
             let fetched = if options.dry_run {
                 hashes_to_name(&**replica, &key, size_bytes, &*bar, cancel).await?
             } else {
-                match carrier.bring(&there, &*bar).await {
+                match carrier.bring(object, &*bar).await {
                     Ok(Brought::Refused(why)) => Err(why),
                     Ok(Brought::Whole) => {
                         hashes_to_name(&**repository, &key, size_bytes, &*bar, cancel).await?

@@ -8,7 +8,7 @@ use crate::{
         ledger::EventKind,
         replicate::{self, RepairOptions, RepairReport},
         repository::{
-            CheckReport, IndexRepair, LockKind, ReadData, RepairedSnapshot, SnapshotRepair,
+            Access, CheckReport, IndexRepair, LockKind, ReadData, RepairedSnapshot, SnapshotRepair,
         },
     },
     ground::{Exit, RunId},
@@ -137,7 +137,8 @@ impl Site {
         self.until_cancelled(Box::pin(checking)).await
     }
 
-    /// Restores damaged and missing objects from a mirror. Needs no password.
+    /// Restores damaged and missing objects from a mirror. Needs no password; with it, index files and snapshots that refer to
+    /// lost data are not brought back.
     ///
     /// # Errors
     /// If one of the two cannot be reached, or they are different repositories.
@@ -146,14 +147,18 @@ impl Site {
         wanted: &MirrorRepair,
     ) -> Result<RepairReport, SiteError> {
         let repairing = async {
-            let repository = match &self.access {
-                Some(access) => access.location.store()?,
-                None => self.location(self.chosen_repository()?.0)?.store()?,
+            let (repository, access) = match &self.access {
+                Some(access) => (access.location.store()?, Some(Access::clone(access))),
+                None => {
+                    let name = self.chosen_repository()?.0;
+                    (self.location(name)?.store()?, self.access_to(name).ok())
+                }
             };
             let mirror = self.location(&wanted.from)?.store()?;
             let options = RepairOptions { dry_run: wanted.dry_run, missing: wanted.missing };
             let (progress, cancel) = (&self.progress, &self.cancel);
-            Ok(replicate::repair(&repository, &mirror, options, progress, cancel).await?)
+            let access = access.as_ref();
+            Ok(replicate::repair(&repository, &mirror, access, options, progress, cancel).await?)
         };
         self.until_cancelled(Box::pin(repairing)).await
     }

@@ -1,6 +1,6 @@
 //! The access to an S3 bucket: location, key and network settings.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use schemars::JsonSchema;
 use secrecy::SecretString;
@@ -87,7 +87,7 @@ pub(crate) fn is_loopback(endpoint: &str) -> bool {
         host == "localhost"
             || host
                 .trim_matches(['[', ']'])
-                .parse::<IpAddr>()
+                .parse::<std::net::IpAddr>()
                 .is_ok_and(|address| address.is_loopback())
     })
 }
