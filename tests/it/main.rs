@@ -38,6 +38,7 @@ mod mongodb_capture;
 mod mongodb_moment;
 mod mongodb_pitr;
 mod mongodb_restore;
+mod mongodb_resume;
 mod monitor;
 mod n8n;
 mod notify;

@@ -70,7 +70,8 @@ pub struct Restore {
     /// Restore a part under another name; may be repeated
     #[arg(long, value_name = "FROM=TO", value_parser = rename)]
     pub rename: Vec<Rename>,
-    /// With --in-place: how to treat parts that already exist
+    /// How to treat parts that already exist; next to the live data, only an interrupted restore
+    /// may have left any
     #[arg(long, value_enum, default_value_t = ExistingChoice::Replace)]
     pub existing: ExistingChoice,
     /// With --in-place: how to treat existing parts that are not in the point
@@ -99,6 +100,8 @@ pub enum ExistingChoice {
     Replace,
     /// Keep the part and add what it lacks
     Merge,
+    /// Continue an interrupted restore of the same point: keep what is equal, complete the rest
+    Continue,
 }
 
 /// Treatment of existing parts that are not in the point.
@@ -182,6 +185,7 @@ impl Restore {
             .with_existing(match self.existing {
                 ExistingChoice::Replace => Existing::Replace,
                 ExistingChoice::Merge => Existing::Merge,
+                ExistingChoice::Continue => Existing::Continue,
             })
             .with_extras(match self.extras {
                 ExtrasChoice::Keep => Extras::Keep,

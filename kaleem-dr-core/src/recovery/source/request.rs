@@ -24,7 +24,7 @@ pub struct RestoreRequest {
     pub only: Vec<String>,
     /// Parts that get a new name; each must be in the point.
     pub rename: Vec<Rename>,
-    /// The treatment of existing parts. Next to the live data, there must not be any.
+    /// The treatment of existing parts. Next to the live data, only an interrupted restore may have left any.
     pub existing: Existing,
     /// The treatment of parts that exist but are not in the point.
     pub extras: Extras,
@@ -113,6 +113,9 @@ pub enum Existing {
     Replace,
     /// It is kept, and what it lacks of the point is added.
     Merge,
+    /// It is the work of an interrupted restore of the same point: what equals the point is kept, and the rest is completed or
+    /// created again. Also next to the live data.
+    Continue,
 }
 
 /// The treatment of parts that exist but are not in the point.

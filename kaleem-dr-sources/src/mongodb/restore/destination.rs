@@ -28,7 +28,16 @@ pub(crate) struct Destination {
     pub(super) merge: bool,
     /// The time series that the buckets belong to.
     pub(super) series: Option<String>,
+    /// Continue an interrupted restore.
+    pub(super) arrived: Option<Arrived>,
     pub(super) writes: Writes,
+}
+
+/// Documents that an interrupted restore inserted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrived {
+    /// This many from the start of the stream exist, and are not sent again. Of the others, some may exist.
+    pub(super) first: u64,
 }
 
 impl Destination {
@@ -52,9 +61,19 @@ impl Destination {
             ordered: spec.is_capped(),
             flags: flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect(),
             merge: false,
+            arrived: None,
             series: (spec.kind == CollectionKind::TimeSeries).then(|| spec.name.clone()),
             writes: writes.clone(),
         }
+    }
+
+    /// Changes the destination to a plain collection with this many documents of an interrupted restore. At most one batch of each
+    /// worker was under way, so the documents before these are complete.
+    pub(crate) fn continued(mut self, documents: u64) -> Self {
+        let under_way = self.writes.workers.get().saturating_mul(self.writes.batch_documents);
+        let under_way = u64::try_from(under_way).unwrap_or(u64::MAX);
+        self.arrived = Some(Arrived { first: documents.saturating_sub(under_way) });
+        self
     }
 
     /// Reports whether inserts write the buckets of a time series rather than measurements.

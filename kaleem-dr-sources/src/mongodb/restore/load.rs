@@ -64,9 +64,14 @@ where
     };
     let mut splitter = DocumentSplitter::default();
     let mut batch = Batch::new(&inserts.to);
+    let mut arrived = inserts.to.arrived.map_or(0, |arrived| arrived.first);
     while let Some(piece) = stream.next().await {
         splitter.push(&piece?);
         while let Some(document) = splitter.next().map_err(malformed)? {
+            if arrived > 0 {
+                arrived -= 1;
+                continue;
+            }
             if !batch.has_room_for(&document) {
                 inserts.begin(std::mem::replace(&mut batch, Batch::new(&inserts.to))).await?;
             }
@@ -176,7 +181,9 @@ async fn send(
     loop {
         let sent = async { Ok(database.run_raw_command(command.clone()).await) };
         match connection.answer(action, sent).await? {
-            Ok(reply) if tries > 0 => return Ok(reply::without_duplicates(reply)),
+            Ok(reply) if tries > 0 || to.arrived.is_some() => {
+                return Ok(reply::without_duplicates(reply));
+            }
             Ok(reply) => return Ok(reply),
             Err(error) if is_passing(&error) && tries < TRIES && to.series.is_none() => {
                 tries += 1;
@@ -284,6 +291,7 @@ mod tests {
             ordered: false,
             flags: vec![cstr!("bypassEmptyTsReplacement")],
             merge: false,
+            arrived: None,
             series: None,
             writes: Writes::of(&MongoConfig::new(SecretRef::Env("M".into()))),
         }

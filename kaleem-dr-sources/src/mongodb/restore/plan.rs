@@ -12,6 +12,7 @@ use kaleem_dr_core::{
 };
 
 use super::{
+    mark::{self, Mark},
     placement::{self, Placed, Placement},
     rebuild,
     replay::{self, Log},
@@ -44,22 +45,23 @@ pub(crate) async fn plan(
     rights::require(connection, placement.databases.values(), &rights::RESTORE).await?;
     let facts = connection.facts().await?;
     refuse_sharded_config(connection, &facts, &placement, &request.to)?;
-    let mut actions = Vec::new();
+    let (mark, mut actions) = (Mark::of(point), Vec::new());
     for (database, target) in &placement.databases {
         let existing = listing::list_database(connection, target).await?;
         if request.to != RestoreTarget::InPlace {
-            refuse_if_filled(connection, target, &existing)?;
+            mark.admit(connection, target, &existing, &request).await?;
         }
         for placed in
             placement.parts.iter().filter(|placed| placed.stored.spec.database == *database)
         {
             let there = existing.iter().find(|spec| spec.name == placed.target.name);
-            actions.push(action(placed, there, request.existing)?);
+            actions.push(action(placed, there, &request)?);
         }
         actions.extend(
             existing
                 .iter()
                 .filter(|spec| !listing::is_the_servers_own(target, &spec.name))
+                .filter(|spec| !mark::is_mark(&spec.name))
                 .filter(|spec| {
                     !placement
                         .parts
@@ -105,13 +107,21 @@ fn made_meanwhile((database, name): &(String, String), placement: &Placement) ->
 fn action(
     placed: &Placed,
     there: Option<&CollectionSpec>,
-    existing: Existing,
+    request: &RestoreRequest,
 ) -> Result<PlannedAction, SourceError> {
     let spec = &placed.stored.spec;
     let renamed =
         (spec.name != placed.target.name).then(|| format!("it is {} in the point", spec.name));
-    let (change, why) = match (there, existing) {
+    let (change, why) = match (there, request.existing) {
         (None, _) => (Change::Create, renamed),
+        (Some(_), Existing::Continue) if request.to == RestoreTarget::InPlace => (
+            Change::Overwrite,
+            Some("it is kept if it equals the point's, and else dropped and rebuilt".to_owned()),
+        ),
+        (Some(_), Existing::Continue) => (
+            Change::Merge,
+            Some("an interrupted restore created it: what it lacks is inserted".to_owned()),
+        ),
         (Some(_), Existing::Replace) => {
             let why = "it is dropped just before it is rebuilt".to_owned();
             (
@@ -217,28 +227,6 @@ pub(crate) fn expiry_warning(placement: &Placement) -> Option<String> {
             expiring.join(", ")
         )
     })
-}
-
-/// Refuses a target database that already has collections.
-pub(crate) fn refuse_if_filled(
-    connection: &Connection,
-    target: &str,
-    existing: &[CollectionSpec],
-) -> Result<(), SourceError> {
-    let taken: Vec<&str> = existing
-        .iter()
-        .map(|spec| spec.name.as_str())
-        .filter(|name| !name.starts_with("system."))
-        .collect();
-    match taken.first() {
-        None => Ok(()),
-        Some(first) => Err(SourceError::Refused(format!(
-            "the database {target} on {} already has {} collections ({first}, for example): choose an unused name, drop it \
-             first, or restore in place",
-            connection.server(),
-            taken.len()
-        ))),
-    }
 }
 
 /// A cluster keeps the state of its shards in `config`: overwriting it would destroy the cluster,

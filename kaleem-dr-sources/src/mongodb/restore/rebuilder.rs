@@ -155,32 +155,31 @@ impl Rebuilder<'_> {
         Ok(())
     }
 
+    /// Drops a collection or view, if it exists.
+    pub(super) async fn remove(&self, spec: &CollectionSpec) -> Result<(), SourceError> {
+        let concern = &self.writes.concern;
+        // Servers do not drop system collections, but allow their documents to be deleted.
+        let (command, action) = if is_of_system(spec) {
+            let all = doc! { "delete": &spec.name, "deletes": [ { "q": {}, "limit": 0 } ], "writeConcern": concern };
+            (all, format!("empty {}", spec.namespace()))
+        } else {
+            (
+                doc! { "drop": &spec.name, "writeConcern": concern },
+                format!("drop {}", spec.namespace()),
+            )
+        };
+        let fine = Some(codes::NAMESPACE_NOT_FOUND);
+        self.connection.write_tolerating(&spec.database, command, &action, fine).await
+    }
+
     /// Creates an empty collection or view, in place of an existing one.
     async fn make(&self, spec: &CollectionSpec) -> Result<(), SourceError> {
-        let system = spec.name.starts_with("system.");
         let concern = &self.writes.concern;
         if self.replaces {
-            // Servers do not drop system collections, but allow their documents to be deleted.
-            let (command, action) = if system {
-                let all = doc! { "delete": &spec.name, "deletes": [ { "q": {}, "limit": 0 } ], "writeConcern": concern };
-                (all, format!("empty {}", spec.namespace()))
-            } else {
-                (
-                    doc! { "drop": &spec.name, "writeConcern": concern },
-                    format!("drop {}", spec.namespace()),
-                )
-            };
-            self.connection
-                .write_tolerating(
-                    &spec.database,
-                    command,
-                    &action,
-                    Some(codes::NAMESPACE_NOT_FOUND),
-                )
-                .await?;
+            self.remove(spec).await?;
         }
         let command = rebuild::create_command(spec, concern);
-        let fine = system.then_some(codes::NAMESPACE_EXISTS);
+        let fine = is_of_system(spec).then_some(codes::NAMESPACE_EXISTS);
         self.connection
             .write_tolerating(
                 &spec.database,
@@ -190,6 +189,10 @@ impl Rebuilder<'_> {
             )
             .await
     }
+}
+
+fn is_of_system(spec: &CollectionSpec) -> bool {
+    spec.name.starts_with("system.")
 }
 
 /// Reports the outcome of a merge. Each document of the point is equal, kept with other content, or

@@ -19,7 +19,7 @@ use kaleem_dr_core::{
         point::PointReader,
         source::{
             Change, Difference, Existing, Extras, PlannedAction, RestorePlan, RestoreReport,
-            RestoreTarget, Uncompared,
+            RestoreRequest, RestoreTarget, Uncompared,
         },
     },
 };
@@ -27,6 +27,7 @@ use kaleem_dr_core::{
 use super::{
     compare,
     live::Live,
+    mark::Mark,
     placement::Placement,
     plan::{self, label},
     rebuilder::Rebuilder,
@@ -75,6 +76,11 @@ pub(crate) async fn restore(
             }
         }
     }
+    if request.to != RestoreTarget::InPlace {
+        for target in placement.databases.values() {
+            Mark::remove(connection, writes, target).await?;
+        }
+    }
     Ok((report, live))
 }
 
@@ -93,12 +99,12 @@ async fn run(
     let facts = connection.facts().await?;
     plan::refuse_sharded_config(connection, &facts, &placement, &request.to)?;
     let in_place = request.to == RestoreTarget::InPlace;
-    let mut there = Vec::new();
+    let (mark, mut unmarked, mut there) = (Mark::of(point), Vec::new(), Vec::new());
     for target in placement.databases.values() {
         let existing = listing::list_database(connection, target).await?;
-        if !in_place {
-            // The target may have received collections since the plan was made.
-            plan::refuse_if_filled(connection, target, &existing)?;
+        // The target may have received collections since the plan was made.
+        if !in_place && !mark.admit(connection, target, &existing, &request).await? {
+            unmarked.push(target);
         }
         there.extend(existing);
     }
@@ -112,6 +118,9 @@ async fn run(
     }
     check_metadata(point, placement.parts.iter().map(|placed| &placed.stored)).await?;
 
+    for target in unmarked {
+        mark.place(connection, writes, target).await?;
+    }
     let total = placement
         .parts
         .iter()
@@ -129,7 +138,7 @@ async fn run(
         replaces: in_place && request.existing == Existing::Replace,
     };
     let mut live =
-        rebuild_all(&rebuilder, point, &placement, (&there, request.existing), &mut report).await?;
+        rebuild_all(&rebuilder, point, &placement, (&there, &request), &mut report).await?;
     if let Some(log) = log {
         let replay = Replay {
             connection,
@@ -161,7 +170,7 @@ async fn rebuild_all(
     rebuilder: &Rebuilder<'_>,
     point: &PointReader,
     placement: &Placement,
-    (there, existing): (&[CollectionSpec], Existing),
+    (there, request): (&[CollectionSpec], &RestoreRequest),
     report: &mut RestoreReport,
 ) -> Result<Vec<Live>, SourceError> {
     let mut live = Vec::new();
@@ -171,7 +180,14 @@ async fn rebuild_all(
     for placed in collections.into_iter().chain(views) {
         let target = &placed.target;
         let found = there.iter().find(|spec| spec.namespace() == target.namespace());
-        if let (Some(found), Existing::Merge) = (found, existing) {
+        if let (Some(found), Existing::Continue) = (found, request.existing) {
+            let is_ours = request.to != RestoreTarget::InPlace;
+            let data = placed.stored.data.as_ref();
+            let content = rebuilder.resume((target, found, is_ours), data, point, report).await?;
+            live.push(Live::of(placed, content, false));
+            continue;
+        }
+        if let (Some(found), Existing::Merge) = (found, request.existing) {
             live.push(Live::of(placed, MultisetDigest::default(), true));
             if found.kind != target.kind {
                 // The comparison reports it.

@@ -13,7 +13,7 @@ use super::part::{Part, label};
 /// database by its name, and only with everything else, since they are not part of a collection.
 pub(crate) fn are_restored(request: &RestoreRequest) -> bool {
     request.to == RestoreTarget::InPlace
-        && request.existing == Existing::Replace
+        && request.existing != Existing::Merge
         && request.only.is_empty()
 }
 

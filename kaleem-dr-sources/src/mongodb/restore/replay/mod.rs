@@ -78,7 +78,7 @@ impl Log {
     ) -> Result<Option<Self>, SourceError> {
         let (own, tail) = (oplog(point), point.log());
         let is_needed = tail.is_some() || own.as_ref().is_some_and(|own| own.is_needed);
-        if request.existing != Existing::Replace {
+        if request.existing == Existing::Merge {
             return if is_needed {
                 Err(SourceError::Refused(
                     "a merge cannot replay an oplog, which brings this point's collections to one moment: restore it next to the live \
