@@ -21,6 +21,7 @@ mod doctor;
 mod drill;
 mod embed;
 mod faults;
+mod file_archiver;
 mod files;
 mod files_restore;
 mod files_walk;

@@ -70,7 +70,7 @@ pub struct Restore {
     /// Restore a part under another name; may be repeated
     #[arg(long, value_name = "FROM=TO", value_parser = rename)]
     pub rename: Vec<Rename>,
-    /// How to treat parts that already exist; next to the live data, only an interrupted restore
+    /// Treatment of parts that already exist; next to the live data, only an interrupted restore
     /// may have left any
     #[arg(long, value_enum, default_value_t = ExistingChoice::Replace)]
     pub existing: ExistingChoice,

@@ -25,6 +25,11 @@ pub trait Source: Send + Sync {
     /// Retention and parent search group snapshots by host, source and these paths, as stock restic does.
     fn roots(&self) -> Vec<PathBuf>;
 
+    /// Reports whether a capture emits file-system entries only, and no artifacts. They are archived faster.
+    fn has_only_files(&self) -> bool {
+        false
+    }
+
     /// Connects to the server, and reads versions, permissions and sizes. Writes nothing.
     ///
     /// # Errors

@@ -37,8 +37,8 @@ use self::{
     walk::Found,
 };
 
-/// Capacity of the channel from the walk to the repository, in entries.
-const FOUND_IN_FLIGHT: usize = 1024;
+/// Capacity of the channel from the walk to the repository, in batches of entries.
+const FOUND_IN_FLIGHT: usize = 8;
 
 /// The config of a source of type `files`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -179,6 +179,10 @@ impl Source for FilesSource {
         self.roots.clone()
     }
 
+    fn has_only_files(&self) -> bool {
+        true
+    }
+
     async fn probe(&self) -> Result<Probe, SourceError> {
         let mut warnings = Vec::new();
         for root in &self.roots {
@@ -197,15 +201,17 @@ impl Source for FilesSource {
         let walk =
             walk::Walk::new(self.roots.clone(), excludes, self.config.one_file_system, sender);
         let walk = tokio::task::spawn_blocking(move || walk.run());
-        let mut entries = 0u64;
-        while let Some(next) = found.recv().await {
-            match next {
-                Found::Entry(entry) => {
-                    out.entry(*entry).await?;
-                    entries += 1;
+        let mut entries = 0;
+        while let Some(batch) = found.recv().await {
+            let mut found = Vec::with_capacity(batch.len());
+            for next in batch {
+                match next {
+                    Found::Entry(entry) => found.push(*entry),
+                    Found::Problem { path, why } => out.incomplete(path.to_string_lossy(), why),
                 }
-                Found::Problem { path, why } => out.incomplete(path.to_string_lossy(), why),
             }
+            entries += found.len();
+            out.entries(found).await?;
         }
         let matched = walk.await.map_err(|panic| {
             SourceError::Unsupported(format!("the walk of the file trees aborted: {panic}"))

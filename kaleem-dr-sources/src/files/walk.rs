@@ -9,6 +9,7 @@ use std::{
         fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -24,6 +25,9 @@ use super::excludes::{Excludes, Matched};
 /// Limit for the extended attributes of one entry, names included, in bytes: more than `ext4`
 /// supports, and few enough for a tar of them to be readable.
 const ATTRIBUTES_LIMIT_BYTES: usize = 1 << 20;
+/// Entries that are handed over together, and the longest time for which one waits for others.
+const BATCH: usize = 256;
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// The paths in a snapshot that are reserved for us. A file of the host cannot have the same path.
 const OWN: [&str; 2] = ["/.kaleem-dr", "/RESTORE.md"];
 
@@ -40,7 +44,9 @@ pub(super) struct Walk {
     excludes: Excludes,
     matched: Matched,
     one_file_system: bool,
-    found: mpsc::Sender<Found>,
+    found: mpsc::Sender<Vec<Found>>,
+    batch: Vec<Found>,
+    sent: Instant,
     users: HashMap<u32, Option<String>>,
     groups: HashMap<u32, Option<String>>,
 }
@@ -53,7 +59,7 @@ impl Walk {
         roots: Vec<PathBuf>,
         (excludes, matched): (Excludes, Matched),
         one_file_system: bool,
-        found: mpsc::Sender<Found>,
+        found: mpsc::Sender<Vec<Found>>,
     ) -> Self {
         Self {
             roots,
@@ -61,6 +67,8 @@ impl Walk {
             matched,
             one_file_system,
             found,
+            batch: Vec::new(),
+            sent: Instant::now(),
             users: HashMap::new(),
             groups: HashMap::new(),
         }
@@ -74,6 +82,8 @@ impl Walk {
                 break;
             }
         }
+        // If the receiver was dropped, nothing more is wanted.
+        let _ = self.flush();
         self.matched
     }
 
@@ -275,7 +285,17 @@ impl Walk {
     }
 
     fn send(&mut self, found: Found) -> Result<(), Gone> {
-        self.found.blocking_send(found).map_err(|_| Gone)
+        self.batch.push(found);
+        if self.batch.len() < BATCH && self.sent.elapsed() < LONGEST_WAIT {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    fn flush(&mut self) -> Result<(), Gone> {
+        self.sent = Instant::now();
+        let batch = std::mem::take(&mut self.batch);
+        self.found.blocking_send(batch).map_err(|_| Gone)
     }
 }
 

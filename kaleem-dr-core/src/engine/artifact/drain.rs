@@ -30,14 +30,16 @@ pub async fn drain(
     let (mut capture, mut entries, state) = Capture::begin(Arc::default(), cancel.clone());
     let reading = async {
         let (mut drained, mut readers) = (Drained::default(), JoinSet::new());
-        while let Some(Entry { kind, path, .. }) = entries.recv().await {
-            if matches!(kind, EntryKind::Stream(_) | EntryKind::File(_)) {
-                drained.streams += 1;
-                let state = state.clone();
-                readers.spawn_blocking(move || {
-                    let mut from = Entry::open(kind, path, 0, state)?;
-                    io::copy(&mut from, &mut io::sink())
-                });
+        while let Some(batch) = entries.recv().await {
+            for Entry { kind, path, .. } in batch {
+                if matches!(kind, EntryKind::Stream(_) | EntryKind::File(_)) {
+                    drained.streams += 1;
+                    let state = state.clone();
+                    readers.spawn_blocking(move || {
+                        let mut from = Entry::open(kind, path, 0, state)?;
+                        io::copy(&mut from, &mut io::sink())
+                    });
+                }
             }
         }
         while let Some(read) = readers.join_next().await {

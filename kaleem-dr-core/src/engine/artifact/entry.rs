@@ -117,7 +117,27 @@ pub struct StreamReader {
 }
 
 impl io::Read for StreamReader {
+    /// Fills the buffer, unless the stream ends: rustic_core 0.13's chunker shortens its buffer to the length of the last read, so
+    /// that after a short read all later ones are as short.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            self.receive()?;
+            if self.current.is_empty() {
+                break;
+            }
+            let n = self.current.len().min(buf.len() - filled);
+            self.current.copy_to_slice(&mut buf[filled..filled + n]);
+            filled += n;
+            self.read += n as u64;
+        }
+        Ok(filled)
+    }
+}
+
+impl StreamReader {
+    /// Waits for the next piece if the current one is used up. Leaves it empty at the end of the stream.
+    fn receive(&mut self) -> io::Result<()> {
         while self.current.is_empty() && !self.ended {
             self.state.still_wanted()?;
             match self.pieces.blocking_recv() {
@@ -139,10 +159,7 @@ impl io::Read for StreamReader {
                 }
             }
         }
-        let n = self.current.len().min(buf.len());
-        self.current.copy_to_slice(&mut buf[..n]);
-        self.read += n as u64;
-        Ok(n)
+        Ok(())
     }
 }
 

@@ -34,7 +34,7 @@ mod tests {
     use super::{capture::PIECE_BYTES, *};
     use crate::ground::{ArtifactPath, digest::ByteDigest};
 
-    fn begin() -> (Capture, mpsc::Receiver<Entry>, Arc<CaptureState>) {
+    fn begin() -> (Capture, mpsc::Receiver<Vec<Entry>>, Arc<CaptureState>) {
         Capture::begin(Arc::default(), CancellationToken::new())
     }
 
@@ -44,11 +44,11 @@ mod tests {
 
     /// Reads every stream to its end on a thread of its own, as the archiver does.
     fn read_all(
-        mut entries: mpsc::Receiver<Entry>,
+        mut entries: mpsc::Receiver<Vec<Entry>>,
     ) -> std::thread::JoinHandle<Vec<(PathBuf, io::Result<Vec<u8>>)>> {
         std::thread::spawn(move || {
             let mut seen = Vec::new();
-            while let Some(entry) = entries.blocking_recv() {
+            while let Some(entry) = entries.blocking_recv().and_then(|mut one| one.pop()) {
                 if let EntryKind::Stream(mut reader) = entry.kind {
                     let mut bytes = Vec::new();
                     seen.push((entry.path, reader.read_to_end(&mut bytes).map(|_| bytes)));

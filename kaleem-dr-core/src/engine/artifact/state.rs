@@ -79,6 +79,11 @@ impl CaptureState {
         self.lock().spoiled.get_or_insert(why);
     }
 
+    /// Ends the capture's readers, because the repository has failed: its error is reported elsewhere.
+    pub(crate) fn give_up(&self) {
+        self.poison.store(true, Ordering::SeqCst);
+    }
+
     /// Reports whether the capture was spoiled or cancelled, so that nothing read from now on can reach a snapshot.
     pub(crate) fn is_given_up(&self) -> bool {
         self.poison.load(Ordering::SeqCst) || self.stop.is_cancelled()

@@ -1,4 +1,4 @@
-//! What only a replica has, and a repair must not bring back.
+//! Finds what only a replica has and a repair must not bring back.
 //!
 //! An index file of the replica may refer to packs that were pruned from the repository and later lost on the replica. In the
 //! repository it would make other programs look for blobs in packs that do not exist, even if another pack has them too.

@@ -25,7 +25,7 @@ use crate::{
 
 /// The entries of a capture as rustic_core reads them.
 pub(super) struct Feed {
-    pub(super) entries: Mutex<Option<mpsc::Receiver<Entry>>>,
+    pub(super) entries: Mutex<Option<mpsc::Receiver<Vec<Entry>>>>,
     pub(super) state: Arc<CaptureState>,
     pub(super) backpressure: Backpressure,
 }
@@ -42,6 +42,7 @@ impl ReadSource for Feed {
         let queued = self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         Entries {
             queued,
+            batch: Vec::new().into_iter(),
             state: self.state.clone(),
             backpressure: self.backpressure.clone(),
             follower: None,
@@ -50,7 +51,8 @@ impl ReadSource for Feed {
 }
 
 pub(super) struct Entries {
-    queued: Option<mpsc::Receiver<Entry>>,
+    queued: Option<mpsc::Receiver<Vec<Entry>>>,
+    batch: std::vec::IntoIter<Entry>,
     state: Arc<CaptureState>,
     backpressure: Backpressure,
     /// The follower of the stream returned last.
@@ -64,7 +66,12 @@ impl Iterator for Entries {
         if let Some(follower) = self.follower.take() {
             return Some(Ok(follower));
         }
-        let Entry { path, kind, meta } = self.queued.as_mut()?.blocking_recv()?;
+        let Entry { path, kind, meta } = loop {
+            match self.batch.next() {
+                Some(entry) => break entry,
+                None => self.batch = self.queued.as_mut()?.blocking_recv()?.into_iter(),
+            }
+        };
         if self.state.is_given_up() {
             return None;
         }
@@ -114,7 +121,7 @@ impl ReadSourceOpen for Opener {
     }
 }
 
-fn node(path: &Path, kind: &EntryKind, meta: EntryMeta) -> Node {
+pub(super) fn node(path: &Path, kind: &EntryKind, meta: EntryMeta) -> Node {
     let (node_type, type_bits) = match kind {
         EntryKind::File(_) | EntryKind::Stream(_) => (NodeType::File, 0),
         EntryKind::Directory => (NodeType::Dir, go_mode::DIRECTORY),

@@ -7,4 +7,6 @@ use rustic_core::Id;
 pub(crate) struct Mended {
     /// Index files that cannot be read and were skipped.
     pub(crate) damaged: Vec<Id>,
+    /// Total size of the indexed packs, in bytes.
+    pub(crate) stored_bytes: u64,
 }

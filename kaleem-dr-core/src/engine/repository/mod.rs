@@ -3,6 +3,7 @@
 //! Every method is async and runs rustic_core's blocking work on the runtime's blocking threads. This module and the artifact
 //! pipe are the only boundaries between the two.
 
+mod archive;
 mod backend;
 mod backpressure;
 #[cfg(feature = "s3")]

@@ -12,16 +12,22 @@ use std::{
 use jiff::Zoned;
 use nix::unistd::{getgid, getuid};
 use rustic_core::{
-    BackupOptions, OpenStatus, ParentOptions, SnapshotGroupCriterion, SnapshotOptions,
+    BackupOptions, OpenStatus, ParentOptions, SnapshotGroupCriterion, SnapshotOptions, TreeId,
     repofile::SnapshotFile,
 };
-use tokio::task::{JoinError, JoinHandle};
+use serde_json::json;
+use tokio::{
+    sync::mpsc::Receiver,
+    task::{JoinError, JoinHandle},
+};
 
 use super::{
     Repository, RepositoryError,
-    backend::Gate,
+    archive::{self, Archive},
+    backend::{Backend, Gate},
     backpressure::Backpressure,
     blocking, commit,
+    crypto::RepositoryKey,
     feed::Feed,
     lock::Lock,
     reach::Reach,
@@ -31,7 +37,7 @@ use super::{
 use crate::{
     CancellationToken,
     engine::{
-        artifact::{Capture, CaptureOutcome, CaptureState},
+        artifact::{Capture, CaptureOutcome, CaptureState, Entry},
         change_log::LogSpan,
         manifest::{Enclosure, MANIFEST_FORMAT, Manifest},
         source::Source,
@@ -159,11 +165,15 @@ impl Repository {
         let stop = cancel.child_token();
         let backpressure = Backpressure::new(self.0.store.is_remote());
         let gate = Gate::capturing(stop.clone(), backpressure.clone());
+        let mut repository_bytes = 0;
         if !options.dry_run {
-            gate.hide(self.mended(lock, cancel).await?.damaged);
+            let mended = self.mended(lock, cancel).await?;
+            repository_bytes = mended.stored_bytes;
+            gate.hide(mended.damaged);
         }
         let bar = CaptureBar::of(source.name(), progress);
         let mut prepared = self.prepared(source, options, gate.clone(), bar, &stop).await?;
+        prepared.repository_bytes = repository_bytes;
         let (reach, healed) = (std::mem::take(&mut prepared.reach), prepared.healed.take());
         if let Some(healed) = &healed {
             tracing::warn!(source = %source.name(), "{healed}");
@@ -175,9 +185,14 @@ impl Repository {
                 (state.clone(), source.roots(), options.dry_run, options.host.clone());
             let tags = options.snapshot_tags(source.name(), true, None);
             let label = source.name().to_string();
-            let feed = Feed { entries: Mutex::new(Some(entries)), state, backpressure };
+            let of_files = source.has_only_files();
             tokio::task::spawn_blocking(move || {
-                prepared.archive(&feed, &roots, (&host, label), &tags, dry_run)
+                let file = prepared.snapshot_file((&host, label), &tags)?;
+                if of_files && archive::is_supported(prepared.engine.config()) {
+                    return prepared.archive_files(entries, &state, (&roots, file), dry_run);
+                }
+                let feed = Feed { entries: Mutex::new(Some(entries)), state, backpressure };
+                prepared.archive(&feed, (&roots, file), dry_run)
             })
         };
         let ends = Ends { lock, cancel, stop: &stop };
@@ -367,7 +382,12 @@ fn manifest(
 /// A repository with its index in memory, and the snapshot from which unchanged files are reused.
 struct Prepared {
     engine: rustic_core::Repository<rustic_core::IndexedFullStatus>,
-    parent: Option<SnapshotId>,
+    backend: Backend,
+    key: RepositoryKey,
+    bar: Arc<CaptureBar>,
+    /// Total size of the packs, in bytes; 0 if unknown.
+    repository_bytes: u64,
+    parent: Option<(SnapshotId, TreeId)>,
     /// The parent's trees, which are known to be whole.
     reach: Reach,
     /// The reason why the last snapshot is not used as parent.
@@ -439,6 +459,8 @@ impl Prepared {
             // Set once, before anything is captured.
             let _ = bar.expected.set(size_bytes);
         }
+        let inner = &repository.0;
+        let backend = Backend::new(inner.store.clone(), inner.runtime.clone(), gate.clone());
         let engine = repository.indexed(gate, &progress)?;
         // The engine reuses data of a parent without checking them. So the parent must be whole; otherwise everything is read and
         // stored again.
@@ -456,19 +478,18 @@ impl Prepared {
                     )),
                 )
             }
-            (parent, _) => (parent.map(Snapshot::id), None),
+            (parent, _) => (parent.map(|parent| (parent.id(), parent.file.tree)), None),
         };
-        Ok(Self { engine, parent, reach, healed })
+        let (key, bar, repository_bytes) = (inner.key.clone(), bar.clone(), 0);
+        Ok(Self { engine, backend, key, bar, repository_bytes, parent, reach, healed })
     }
 
-    fn archive(
-        self,
-        feed: &Feed,
-        roots: &[PathBuf],
+    /// The snapshot file, without its tree.
+    fn snapshot_file(
+        &self,
         (host, label): (&HostName, String),
         tags: &str,
-        dry_run: bool,
-    ) -> Result<Archived, RepositoryError> {
+    ) -> Result<SnapshotFile, RepositoryError> {
         let failed = || RepositoryError::engine("write to");
         let mut file = SnapshotOptions::default()
             .host(Some(host.to_string()))
@@ -480,8 +501,52 @@ impl Prepared {
         PROGRAM.clone_into(&mut file.program_version);
         file.username = host::user();
         (file.uid, file.gid) = (getuid().as_raw(), getgid().as_raw());
+        Ok(file)
+    }
+
+    /// Archives files of this host.
+    fn archive_files(
+        self,
+        entries: Receiver<Vec<Entry>>,
+        state: &Arc<CaptureState>,
+        (roots, mut file): (&[PathBuf], SnapshotFile),
+        is_dry_run: bool,
+    ) -> Result<Archived, RepositoryError> {
+        let paths = roots.iter().map(|root| root.to_str()).collect::<Option<Vec<&str>>>();
+        file.paths =
+            paths.and_then(|paths| serde_json::from_value(json!(paths)).ok()).ok_or_else(|| {
+                RepositoryError::NotCommitted("a path of the source is not UTF-8".into())
+            })?;
+        if let Some((parent, _)) = self.parent {
+            file.parent = Some(parent.0);
+            file.parents = vec![parent.0];
+        }
+        let progress = self.bar.begin(ARCHIVING, Unit::Bytes, None);
+        let archive = Archive {
+            engine: &self.engine,
+            backend: &self.backend,
+            key: &self.key,
+            parent: self.parent.map(|(_, tree)| tree),
+            repository_bytes: self.repository_bytes,
+            state,
+            progress: &*progress,
+            is_dry_run,
+        };
+        let (tree, summary) = archive.run(entries)?;
+        (file.tree, file.summary) = (tree, Some(summary));
+        Ok(Archived { engine: self.engine.drop_index(), file })
+    }
+
+    /// Archives the streams of a source, and its files.
+    fn archive(
+        self,
+        feed: &Feed,
+        (roots, file): (&[PathBuf], SnapshotFile),
+        dry_run: bool,
+    ) -> Result<Archived, RepositoryError> {
+        let failed = || RepositoryError::engine("write to");
         let parents = match self.parent {
-            Some(id) => ParentOptions::default()
+            Some((id, _)) => ParentOptions::default()
                 .parents(vec![id.to_string()])
                 .group_by(SnapshotGroupCriterion::new()),
             None => ParentOptions::default().force(true),

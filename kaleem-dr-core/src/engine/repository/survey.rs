@@ -152,7 +152,8 @@ impl Repository {
             );
             self.drop_from_index(&survey, lock).await?;
         }
-        Ok(Mended { damaged })
+        let stored_bytes = survey.packs.values().map(|pack| u64::from(pack.size_bytes)).sum();
+        Ok(Mended { damaged, stored_bytes })
     }
 
     /// Writes index files without the lost packs, then removes those that name them.
