@@ -342,7 +342,7 @@ impl Inner {
                 result(&json!(true))
             }
             ("PUT", ["index"]) => {
-                let (field, index) = payload_index(&body);
+                let (field, index) = payload_index(body);
                 spread.settings.schema.insert(field, index);
                 result(&json!({ "operation_id": 2, "status": "completed" }))
             }

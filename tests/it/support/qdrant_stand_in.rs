@@ -509,7 +509,7 @@ impl Inner {
                 result(&json!(true))
             }
             ("PUT", ["index"]) => {
-                let (field, index) = payload_index(&body);
+                let (field, index) = payload_index(body);
                 collection.schema.insert(field, index);
                 collection.recorded = None;
                 result(&json!({ "operation_id": 2, "status": "completed" }))

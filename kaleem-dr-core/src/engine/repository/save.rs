@@ -187,7 +187,7 @@ impl Repository {
             let label = source.name().to_string();
             let of_files = source.has_only_files();
             tokio::task::spawn_blocking(move || {
-                let file = prepared.snapshot_file((&host, label), &tags)?;
+                let file = snapshot_file((&host, label), &tags)?;
                 if of_files && archive::is_supported(prepared.engine.config()) {
                     return prepared.archive_files(entries, &state, (&roots, file), dry_run);
                 }
@@ -484,26 +484,6 @@ impl Prepared {
         Ok(Self { engine, backend, key, bar, repository_bytes, parent, reach, healed })
     }
 
-    /// The snapshot file, without its tree.
-    fn snapshot_file(
-        &self,
-        (host, label): (&HostName, String),
-        tags: &str,
-    ) -> Result<SnapshotFile, RepositoryError> {
-        let failed = || RepositoryError::engine("write to");
-        let mut file = SnapshotOptions::default()
-            .host(Some(host.to_string()))
-            .label(label)
-            .time(Zoned::now())
-            .add_tags(tags)
-            .and_then(|options| options.to_snapshot())
-            .map_err(failed())?;
-        PROGRAM.clone_into(&mut file.program_version);
-        file.username = host::user();
-        (file.uid, file.gid) = (getuid().as_raw(), getgid().as_raw());
-        Ok(file)
-    }
-
     /// Archives files of this host.
     fn archive_files(
         self,
@@ -555,4 +535,23 @@ impl Prepared {
         let file = self.engine.archive(&options, feed, file, roots).map_err(failed())?;
         Ok(Archived { engine: self.engine.drop_index(), file })
     }
+}
+
+/// The snapshot file, without its tree.
+fn snapshot_file(
+    (host, label): (&HostName, String),
+    tags: &str,
+) -> Result<SnapshotFile, RepositoryError> {
+    let failed = || RepositoryError::engine("write to");
+    let mut file = SnapshotOptions::default()
+        .host(Some(host.to_string()))
+        .label(label)
+        .time(Zoned::now())
+        .add_tags(tags)
+        .and_then(|options| options.to_snapshot())
+        .map_err(failed())?;
+    PROGRAM.clone_into(&mut file.program_version);
+    file.username = host::user();
+    (file.uid, file.gid) = (getuid().as_raw(), getgid().as_raw());
+    Ok(file)
 }

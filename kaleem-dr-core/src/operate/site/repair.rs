@@ -147,12 +147,11 @@ impl Site {
         wanted: &MirrorRepair,
     ) -> Result<RepairReport, SiteError> {
         let repairing = async {
-            let (repository, access) = match &self.access {
-                Some(access) => (access.location.store()?, Some(Access::clone(access))),
-                None => {
-                    let name = self.chosen_repository()?.0;
-                    (self.location(name)?.store()?, self.access_to(name).ok())
-                }
+            let (repository, access) = if let Some(access) = &self.access {
+                (access.location.store()?, Some(Access::clone(access)))
+            } else {
+                let name = self.chosen_repository()?.0;
+                (self.location(name)?.store()?, self.access_to(name).ok())
             };
             let mirror = self.location(&wanted.from)?.store()?;
             let options = RepairOptions { dry_run: wanted.dry_run, missing: wanted.missing };

@@ -35,7 +35,7 @@ pub(super) fn id_of(bytes: &[u8]) -> Id {
     Id::new(Sha256::digest(bytes).into())
 }
 
-/// Where packs and index files go, and how blobs are encoded.
+/// The destination of packs and index files, and the encoding of blobs.
 pub(super) struct Output<'a> {
     pub(super) backend: &'a Backend,
     pub(super) key: &'a RepositoryKey,
