@@ -12,8 +12,10 @@ RUN=$STATE/run
 TREES=$DEV/trees
 MIRROR=${KALEEM_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 
-# The groups of tests that need a tree of their own; scripts that run other things set KALEEM_TEST_WITHOUT to them.
+# The groups of tests that need a tree of their own.
 TREE_GROUPS='rabbitmq-4 systemd'
+# The groups of tests that need root; scripts that run other things set KALEEM_TEST_WITHOUT to them.
+ROOT_GROUPS="$TREE_GROUPS docker"
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -92,11 +94,16 @@ await() {
 # stop NAME: ends the server and its children. It cannot hit another process: pid and start time must both match.
 # It kills the server instead of asking: the data are removed too, and an orderly shutdown takes many seconds.
 stop() {
-    local pid
+    local pid children child
     if alive "$1"; then
         read -r pid _ <"$RUN/$1.pid"
+        read -r children <"/proc/$pid/task/$pid/children" || true
         kill -KILL -- "-$pid" 2>/dev/null || true
         while alive "$1"; do sleep 0.1; done
+        # The first process of a PID namespace ends after all others in it; until then they may write.
+        for child in $children; do
+            while started_at "$child" >/dev/null; do sleep 0.1; done
+        done
     fi
     rm -f "$RUN/$1.pid"
 }
@@ -105,7 +112,7 @@ stop() {
 stop_all() {
     local name
     trap '' INT TERM HUP
-    for name in systemd s3 rabbitmq-4 rabbitmq epmd-4 epmd mongo; do
+    for name in docker systemd s3 rabbitmq-4 rabbitmq epmd-4 epmd mongo; do
         [[ ! -f $RUN/$name.pid ]] || stop "$name"
     done
     # weed puts its sockets there regardless of TMPDIR.

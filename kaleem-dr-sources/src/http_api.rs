@@ -2,8 +2,9 @@
 //!
 //! Redirects are not followed (they would send the login elsewhere), errors name the server by host and port only, and the process's
 //! proxy variables are ignored: such an API should not be exposed to the open network. Each source interprets the replies itself.
+//! If the server is in a container, its address is looked up with each new connection.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use kaleem_dr_core::ground::{Cause, SourceError};
@@ -13,6 +14,8 @@ use reqwest::{
     redirect::Policy,
 };
 
+use crate::docker::{DockerConfigError, DockerContainer, LOOKUP_TIMEOUT, Lookup, LookupError};
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Limit for the part of a reply in an unknown format that an error quotes, in characters.
 const QUOTED: usize = 200;
@@ -20,8 +23,12 @@ const QUOTED: usize = 200;
 /// A server's HTTP API. Connects with the first request.
 pub(crate) struct HttpApi {
     http: Client,
+    /// The prefix of all requests.
     base: Url,
+    /// The URL as configured, without a trailing slash.
+    url: String,
     server: String,
+    is_here: bool,
 }
 
 /// The reason why an address or its certificates are unusable. Never contains the address.
@@ -35,6 +42,8 @@ pub(crate) enum HttpApiError {
     CaFile { path: PathBuf, cause: io::Error },
     /// TLS could not be set up with these certificates.
     Tls(reqwest::Error),
+    /// The key `docker` does not select a container.
+    Docker(DockerConfigError),
 }
 
 /// The reason why a reply could not be read.
@@ -47,11 +56,13 @@ pub(crate) enum BodyError {
 }
 
 impl HttpApi {
-    /// The API at an `http` or `https` URL, whose path is a prefix of all paths. `headers` are sent with every request.
+    /// The API at an `http` or `https` URL, whose path is a prefix of all paths. `headers` are sent with every request. A container
+    /// replaces the address of the host; the URL's port is the port inside the container, and its host the name in a certificate.
     pub(crate) fn new(
         url: &str,
         ca_file: Option<&PathBuf>,
         headers: HeaderMap,
+        container: Option<&DockerContainer>,
     ) -> Result<Self, HttpApiError> {
         let mut base: Url = url.parse().map_err(|error| HttpApiError::Url(format!("{error}")))?;
         if !base.username().is_empty() || base.password().is_some() {
@@ -63,31 +74,41 @@ impl HttpApi {
         let (Some(host), Some(port)) = (base.host_str(), base.port_or_known_default()) else {
             return Err(HttpApiError::Url("it has no host".into()));
         };
-        let server = format!("{host}:{port}");
+        let mut server = format!("{host}:{port}");
+        let mut is_here = host == "localhost" || host.starts_with("127.") || host == "[::1]";
         // `Url::join` replaces everything after the last slash, which would drop a prefix.
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
+        let url = base.as_str().trim_end_matches('/').to_owned();
         let mut http = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(Policy::none())
             .no_proxy()
             .default_headers(headers);
+        if let Some(container) = container {
+            let lookup = Lookup::new(container, port).map_err(HttpApiError::Docker)?;
+            (server, is_here) = (lookup.to_string(), true);
+            looked_up(&mut base)?;
+            http = http
+                .connect_timeout(CONNECT_TIMEOUT + LOOKUP_TIMEOUT)
+                .dns_resolver(Arc::new(lookup));
+        }
         if let Some(path) = ca_file {
             let pem = fs::read(path)
                 .map_err(|cause| HttpApiError::CaFile { path: path.clone(), cause })?;
             let certificates = Certificate::from_pem_bundle(&pem).map_err(HttpApiError::Tls)?;
             http = http.tls_certs_merge(certificates);
         }
-        Ok(Self { http: http.build().map_err(HttpApiError::Tls)?, base, server })
+        Ok(Self { http: http.build().map_err(HttpApiError::Tls)?, base, url, server, is_here })
     }
 
-    /// The URL, without a trailing slash.
+    /// The URL as configured, without a trailing slash.
     pub(crate) fn url(&self) -> &str {
-        self.base.as_str().trim_end_matches('/')
+        &self.url
     }
 
-    /// Host and port, for messages.
+    /// Host and port, or the container, for messages.
     pub(crate) fn server(&self) -> &str {
         &self.server
     }
@@ -97,11 +118,9 @@ impl HttpApi {
         self.base.scheme() == "http"
     }
 
-    /// Reports whether the server is on this machine.
+    /// Reports whether the server is on this machine, directly or in a container.
     pub(crate) fn is_here(&self) -> bool {
-        self.base
-            .host_str()
-            .is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]")
+        self.is_here
     }
 
     /// A request without a time-out. `path` is relative, and its segments are escaped.
@@ -135,7 +154,11 @@ impl HttpApi {
     }
 
     pub(crate) fn unreachable(&self, error: reqwest::Error) -> SourceError {
-        SourceError::Unreachable { server: self.server.clone(), cause: error.without_url().into() }
+        let cause = match LookupError::behind(&error) {
+            Some(why) => why.into(),
+            None => error.without_url().into(),
+        };
+        SourceError::Unreachable { server: self.server.clone(), cause }
     }
 
     /// The error for a request that the server denies.
@@ -151,6 +174,25 @@ impl HttpApi {
     pub(crate) fn failed(&self, action: &str, why: impl Into<Cause>) -> SourceError {
         failed(&self.server, action, why)
     }
+}
+
+/// Prepares a URL for a lookup: a port in the URL would replace the port that was found, and the host must be a name, because addresses
+/// are not looked up.
+fn looked_up(base: &mut Url) -> Result<(), HttpApiError> {
+    let is_name = base.domain().is_some();
+    let refused = |()| {
+        HttpApiError::Url("with `docker`, its host must be a name, such as `localhost`".into())
+    };
+    if !is_name && base.scheme() == "https" {
+        return Err(HttpApiError::Url(
+            "with `docker`, the host of an https URL must be a name of the server's certificate"
+                .into(),
+        ));
+    }
+    if !is_name {
+        base.set_host(Some("localhost")).map_err(|_| refused(()))?;
+    }
+    base.set_port(None).map_err(refused)
 }
 
 /// The error for a reply of `server` that cannot be used.
@@ -190,7 +232,7 @@ mod tests {
     use super::*;
 
     fn api(url: &str) -> Result<HttpApi, HttpApiError> {
-        HttpApi::new(url, None, HeaderMap::new())
+        HttpApi::new(url, None, HeaderMap::new(), None)
     }
 
     #[test]
@@ -200,6 +242,29 @@ mod tests {
             assert!(!shown.contains("canary"), "{shown}");
         }
         assert!(matches!(api("https://a:b@c"), Err(HttpApiError::CredentialsInUrl)));
+    }
+
+    #[test]
+    fn in_a_container_the_port_of_the_url_is_only_looked_up() {
+        let inside = |url: &str| {
+            HttpApi::new(url, None, HeaderMap::new(), Some(&DockerContainer::named("kaleem-mq")))
+        };
+        for (url, sent) in [
+            ("http://127.0.0.1:15672/a", "http://localhost/a/b"),
+            ("https://mq.example:15671", "https://mq.example/b"),
+        ] {
+            let api = inside(url).ok().unwrap();
+            assert_eq!(
+                api.request(Method::GET, "b").unwrap().build().unwrap().url().as_str(),
+                sent
+            );
+            assert_eq!((api.url(), api.is_here()), (url, true));
+            assert!(api.server().starts_with("the container kaleem-mq:1567"), "{}", api.server());
+        }
+        assert!(matches!(inside("https://10.0.0.5:15671"), Err(HttpApiError::Url(_))));
+        let neither = DockerContainer { container: None, ..DockerContainer::named("x") };
+        let refused = HttpApi::new("http://h", None, HeaderMap::new(), Some(&neither));
+        assert!(matches!(refused, Err(HttpApiError::Docker(_))));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use kaleem_dr_core::operate::config::{RecoveryStage, SourceKind};
 
+#[cfg(any(feature = "mongodb", feature = "qdrant", feature = "rabbitmq"))]
+pub mod docker;
 #[cfg(feature = "files")]
 pub mod files;
 #[cfg(feature = "fuzzing")]

@@ -16,6 +16,7 @@ mod closed_places;
 mod copy;
 mod crash;
 mod damaged;
+mod docker;
 mod docs;
 mod doctor;
 mod drill;

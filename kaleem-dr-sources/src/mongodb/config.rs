@@ -6,7 +6,7 @@ use kaleem_dr_core::operate::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::server::DockerContainer;
+use crate::docker::{DockerConfigError, DockerContainer};
 
 /// A server, replica set or sharded cluster, and the parts of it to capture.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -18,9 +18,9 @@ pub struct MongoConfig {
     /// A connection string with write access, for restores only. Default: `uri`.
     #[serde(default)]
     pub restore_uri: Option<SecretRef>,
-    /// The server's container, if Docker provides the address: `{ container = "kaleem-mongo" }`. It
-    /// replaces host and port of the connection string; the connection string's port is the port
-    /// inside the container.
+    /// The server's container, if Docker provides the address: `{ container = "kaleem-mongo" }` or
+    /// `{ label = "kaleem-dr.source=mongo" }`. It replaces host and port of the connection string;
+    /// the connection string's port is the port inside the container.
     #[serde(default)]
     pub docker: Option<DockerContainer>,
     /// Databases to capture. Empty: the database in the path of `uri`. `["*"]`: all except the
@@ -171,11 +171,9 @@ pub enum MongoConfigError {
          dumps\"): for a single database leave it out; on a replica set all of its collections are read at one moment without it"
     )]
     OplogNeedsAll,
-    /// Docker would not accept this container name.
-    #[error(
-        "`{0}` is not a container name: use letters, digits, `_`, `.` and `-`, beginning with a letter or digit"
-    )]
-    Container(String),
+    /// The key `docker` does not select a container.
+    #[error(transparent)]
+    Docker(#[from] DockerConfigError),
     /// A container has one address, so the connection string must have one host.
     #[error(
         "the {0} names several hosts or a DNS record, but with `docker` it must name one host, such as \

@@ -47,10 +47,7 @@ use kaleem_dr_core::{
     },
 };
 
-pub use self::{
-    config::{ConsistencyMode, MongoConfig, MongoConfigError, WriteConcern},
-    server::DockerContainer,
-};
+pub use self::config::{ConsistencyMode, MongoConfig, MongoConfigError, WriteConcern};
 use self::{
     dump::CaptureOrder,
     restore::{Writes, rehearse},

@@ -111,7 +111,12 @@ impl N8nSource {
     ) -> Result<RestoreReport, SourceError> {
         let in_place = plan.request.to == RestoreTarget::InPlace;
         let target = self.target(&plan.request.to);
-        let parent = target.parent().unwrap_or(Path::new("/")).to_path_buf();
+        // An existing directory may be a mount point: its parent is then another file system, and possibly read-only.
+        let parent = match target.parent() {
+            _ if in_place && target.is_dir() => target.clone(),
+            Some(parent) => parent.to_path_buf(),
+            None => "/".into(),
+        };
         if in_place {
             self.refuse_in_use()?;
         } else if is_occupied(&target)? {

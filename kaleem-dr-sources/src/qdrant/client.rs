@@ -17,7 +17,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::config::{QdrantConfig, QdrantConfigError};
-use crate::http_api::{self, BodyError, HttpApi, read};
+use crate::{
+    docker::DockerContainer,
+    http_api::{self, BodyError, HttpApi, read},
+};
 
 /// Limit for a reply kept in memory, in bytes. Points are read in pages of a few MiB; only a single
 /// huge point can be longer.
@@ -50,7 +53,7 @@ impl QdrantClient {
         config: &QdrantConfig,
         api_key: Option<&SecretString>,
     ) -> Result<Self, QdrantConfigError> {
-        Self::at(&config.url, config, api_key)
+        Self::at(&config.url, config.docker.as_ref(), config, api_key)
     }
 
     /// The clients for `url` and each of `peers`, in this order.
@@ -58,14 +61,13 @@ impl QdrantClient {
         config: &QdrantConfig,
         api_key: Option<&SecretString>,
     ) -> Result<Vec<Self>, QdrantConfigError> {
-        std::iter::once(&config.url)
-            .chain(&config.peers)
-            .map(|url| Self::at(url, config, api_key))
-            .collect()
+        let peers = config.peers.iter().map(|url| Self::at(url, None, config, api_key));
+        std::iter::once(Self::new(config, api_key)).chain(peers).collect()
     }
 
     fn at(
         url: &str,
+        container: Option<&DockerContainer>,
         config: &QdrantConfig,
         api_key: Option<&SecretString>,
     ) -> Result<Self, QdrantConfigError> {
@@ -76,7 +78,7 @@ impl QdrantClient {
             key.set_sensitive(true);
             headers.insert("api-key", key);
         }
-        let api = HttpApi::new(url, config.ca_file.as_ref(), headers)?;
+        let api = HttpApi::new(url, config.ca_file.as_ref(), headers, container)?;
         if api.url().contains('?') {
             return Err(QdrantConfigError::CredentialsInUrl);
         }
@@ -93,7 +95,7 @@ impl QdrantClient {
         self.api.url()
     }
 
-    /// Host and port, for messages.
+    /// Host and port, or the container, for messages.
     #[must_use]
     pub fn server(&self) -> &str {
         self.api.server()

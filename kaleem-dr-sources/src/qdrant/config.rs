@@ -6,7 +6,10 @@ use kaleem_dr_core::operate::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::http_api::HttpApiError;
+use crate::{
+    docker::{DockerConfigError, DockerContainer},
+    http_api::HttpApiError,
+};
 
 /// A Qdrant server, reached through its HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +18,11 @@ use crate::http_api::HttpApiError;
 pub struct QdrantConfig {
     /// URL of the HTTP API, such as `http://127.0.0.1:6333`.
     pub url: String,
+    /// The server's container, if Docker provides the address: `{ container = "kaleem-qdrant" }` or
+    /// `{ label = "kaleem-dr.source=qdrant" }`. It replaces the host of `url`; the port of `url` is
+    /// the port inside the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<DockerContainer>,
     /// In a cluster of several peers: the URLs of the peers' HTTP APIs. Each shard is captured from a
     /// peer that holds it, and restored to one. `url` may be the address of a load balancer if each
     /// peer is listed here, and need not be repeated if it is that of a peer.
@@ -55,6 +63,7 @@ impl QdrantConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            docker: None,
             peers: Vec::new(),
             api_key: None,
             ca_file: None,
@@ -124,6 +133,9 @@ pub enum QdrantConfigError {
     /// TLS could not be set up with these certificates.
     #[error("cannot set up TLS")]
     Tls(#[source] reqwest::Error),
+    /// The key `docker` does not select a container.
+    #[error(transparent)]
+    Docker(DockerConfigError),
 }
 
 impl From<HttpApiError> for QdrantConfigError {
@@ -133,6 +145,7 @@ impl From<HttpApiError> for QdrantConfigError {
             HttpApiError::CredentialsInUrl => Self::CredentialsInUrl,
             HttpApiError::CaFile { path, cause } => Self::CaFile { path, cause },
             HttpApiError::Tls(error) => Self::Tls(error),
+            HttpApiError::Docker(error) => Self::Docker(error),
         }
     }
 }

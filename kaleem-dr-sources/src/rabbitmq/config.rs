@@ -6,7 +6,10 @@ use kaleem_dr_core::operate::config::secret::{SecretError, SecretRef};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::http_api::HttpApiError;
+use crate::{
+    docker::{DockerConfigError, DockerContainer},
+    http_api::HttpApiError,
+};
 
 /// A RabbitMQ server (or cluster), reached through its management API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +18,11 @@ use crate::http_api::HttpApiError;
 pub struct RabbitmqConfig {
     /// URL of the management API, such as `http://127.0.0.1:15672`, without user and password.
     pub url: String,
+    /// The server's container, if Docker provides the address: `{ container = "kaleem-rabbitmq" }` or
+    /// `{ label = "kaleem-dr.source=rabbitmq" }`. It replaces the host of `url`; the port of `url` is
+    /// the port inside the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub docker: Option<DockerContainer>,
     /// A user with the tag `administrator`: RabbitMQ shows its definitions only to administrators.
     pub username: String,
     /// The password of this user, such as `{ file = "/etc/kaleem-dr/rabbitmq.pass" }`.
@@ -32,6 +40,7 @@ impl RabbitmqConfig {
     pub fn new(url: impl Into<String>, username: impl Into<String>, password: SecretRef) -> Self {
         Self {
             url: url.into(),
+            docker: None,
             username: username.into(),
             password,
             timeout_seconds: default_timeout_seconds(),
@@ -72,6 +81,9 @@ pub enum RabbitmqConfigError {
     /// TLS could not be set up with these certificates.
     #[error("cannot set up TLS")]
     Tls(#[source] reqwest::Error),
+    /// The key `docker` does not select a container.
+    #[error(transparent)]
+    Docker(DockerConfigError),
 }
 
 impl From<HttpApiError> for RabbitmqConfigError {
@@ -81,6 +93,7 @@ impl From<HttpApiError> for RabbitmqConfigError {
             HttpApiError::CredentialsInUrl => Self::CredentialsInUrl,
             HttpApiError::CaFile { path, cause } => Self::CaFile { path, cause },
             HttpApiError::Tls(error) => Self::Tls(error),
+            HttpApiError::Docker(error) => Self::Docker(error),
         }
     }
 }

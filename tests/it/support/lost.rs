@@ -200,7 +200,8 @@ impl Lost {
     }
 }
 
-async fn documents(uri: &str) -> BTreeMap<String, Vec<Document>> {
+/// The documents of the database `kaleem`, by collection.
+pub async fn documents(uri: &str) -> BTreeMap<String, Vec<Document>> {
     use futures::TryStreamExt as _;
     let client = Client::with_uri_str(uri).await.expect("a valid address");
     let database = client.database("kaleem");
@@ -231,7 +232,8 @@ async fn rabbitmq(server: &Rabbitmq, method: Method, path: &str) -> Value {
     answer.expect("the broker answers").json().await.unwrap_or_default()
 }
 
-fn workflows(path: &Path) -> Vec<(String, String)> {
+/// The workflows in a database of n8n: id and name.
+pub fn workflows(path: &Path) -> Vec<(String, String)> {
     let Ok(database) = Connection::open(path) else { return Vec::new() };
     let mut query =
         database.prepare("select id, name from workflow_entity order by id").expect("a query");

@@ -5,6 +5,7 @@
 
 pub mod amqp_connection;
 pub mod archive;
+pub mod docker;
 pub mod everything;
 pub mod faulty_s3;
 pub mod faulty_store;

@@ -43,6 +43,16 @@ pub fn systemd_share() -> Option<PathBuf> {
     can_run("systemd").then(|| variable("KALEEM_TEST_SYSTEMD").into())
 }
 
+/// The directory of the Docker engine, which contains `docker.sock`; `None` where none can run.
+pub fn docker_engine() -> Option<PathBuf> {
+    can_run("docker").then(|| variable("KALEEM_TEST_DOCKER").into())
+}
+
+/// The program of the MongoDB wire server.
+pub fn secantusd() -> PathBuf {
+    variable("KALEEM_TEST_SECANTUSD").into()
+}
+
 /// The shared brokers, one of each release.
 pub fn rabbitmqs() -> Vec<Rabbitmq> {
     [rabbitmq()].into_iter().chain(rabbitmq_4()).collect()

@@ -195,7 +195,7 @@ fn sources(environment: &Environment) -> Result<String, String> {
             "host" => {}
             "docker" => {
                 let container = environment.get("MONGO_CONTAINER").unwrap_or("kaleem-mongo");
-                let _ = writeln!(config, "docker = {{ container = {} }}", quoted(container));
+                in_container(&mut config, Some(container));
             }
             _ => return Err("MONGO_MODE must be `host` or `docker`".into()),
         }
@@ -203,28 +203,30 @@ fn sources(environment: &Environment) -> Result<String, String> {
             config.push_str("restore_uri = { env = \"MONGO_RESTORE_URI\" }\n");
         }
     }
-    if let Some(url) = ["RABBIT_URL", "RABBIT_API"].iter().find_map(|name| environment.get(name)) {
+    let rabbitmq = address(environment, &["RABBIT_URL", "RABBIT_API"], "RABBIT_CONTAINER");
+    if let Some((url, container)) = rabbitmq {
         config.push_str("[source.rabbitmq]\ntype = \"rabbitmq\"\n");
         line(
             &mut config,
             "url",
-            url.trim_end_matches('/').trim_end_matches("/api/definitions").trim_end_matches("/api"),
+            url.unwrap_or("http://127.0.0.1:15672")
+                .trim_end_matches('/')
+                .trim_end_matches("/api/definitions")
+                .trim_end_matches("/api"),
         );
+        in_container(&mut config, container);
         line(&mut config, "username", environment.get("RABBIT_USER").unwrap_or("kaleem"));
         let password =
             ["RABBIT_PASS", "RABBIT_PASSWORD"].iter().find(|name| environment.get(name).is_some());
-        let password =
-            password.ok_or("RABBIT_URL is set, but neither RABBIT_PASS nor RABBIT_PASSWORD is")?;
+        let password = password.ok_or(
+            "RABBIT_URL or RABBIT_CONTAINER is set, but neither RABBIT_PASS nor RABBIT_PASSWORD is",
+        )?;
         let _ = writeln!(config, "password = {{ env = \"{password}\" }}");
     }
-    // Snapshots are fetched over HTTP. If only the container is named, use its default port on this
-    // host.
-    let qdrant = environment
-        .get("QDRANT_URL")
-        .or_else(|| environment.get("QDRANT_CONTAINER").map(|_| "http://127.0.0.1:6333"));
-    if let Some(url) = qdrant {
+    if let Some((url, container)) = address(environment, &["QDRANT_URL"], "QDRANT_CONTAINER") {
         config.push_str("[source.qdrant]\ntype = \"qdrant\"\n");
-        line(&mut config, "url", url);
+        line(&mut config, "url", url.unwrap_or("http://127.0.0.1:6333"));
+        in_container(&mut config, container);
         if environment.get("QDRANT_API_KEY").is_some() {
             config.push_str("api_key = { env = \"QDRANT_API_KEY\" }\n");
         }
@@ -260,6 +262,26 @@ fn sources(environment: &Environment) -> Result<String, String> {
             writeln!(config, "[source.configs]\ntype = \"files\"\npaths = [{}]", paths.join(", "));
     }
     Ok(config)
+}
+
+/// The address of a server: a URL, or else the name of its container. `None` if neither is set.
+fn address<'a>(
+    environment: &'a Environment,
+    urls: &[&str],
+    container: &str,
+) -> Option<(Option<&'a str>, Option<&'a str>)> {
+    match urls.iter().find_map(|name| environment.get(name)) {
+        Some(url) => Some((Some(url), None)),
+        None => environment.get(container).map(|container| (None, Some(container))),
+    }
+}
+
+/// The container of the source whose table ends the config, if it is in one.
+fn in_container(config: &mut String, container: Option<&str>) {
+    if let Some(container) = container {
+        // Writing to a String cannot fail.
+        let _ = writeln!(config, "docker = {{ container = {} }}", quoted(container));
+    }
 }
 
 fn line(config: &mut String, key: &str, value: &str) {
@@ -363,6 +385,7 @@ mod tests {
         for line in [
             "directory = \"/backups\"",
             "docker = { container = \"kaleem-mongo\" }",
+            "docker = { container = \"kaleem-qdrant\" }",
             "url = \"http://127.0.0.1:6333\"",
             "url = \"http://127.0.0.1:15672\"",
             "directory = \"/home/node/.n8n\"",
@@ -371,6 +394,25 @@ mod tests {
         ] {
             assert!(config.lines().any(|found| found == line), "{line}: {config}");
         }
+        let containers: Environment = [
+            ("RESTIC_REPO", "/r"),
+            ("RESTIC_PASSWORD_FILE", "/p"),
+            ("RABBIT_CONTAINER", "kaleem-rabbitmq"),
+            ("RABBIT_PASS", "x"),
+            ("QDRANT_CONTAINER", "kaleem-qdrant"),
+            ("QDRANT_URL", "http://10.0.0.5:6333"),
+        ]
+        .into_iter()
+        .collect();
+        let config = config_of_environment(&containers).unwrap().unwrap();
+        for line in [
+            "url = \"http://127.0.0.1:15672\"",
+            "docker = { container = \"kaleem-rabbitmq\" }",
+            "url = \"http://10.0.0.5:6333\"",
+        ] {
+            assert!(config.lines().any(|found| found == line), "{line}: {config}");
+        }
+        assert!(!config.contains("kaleem-qdrant"), "a URL has precedence: {config}");
         let off: Environment =
             [("RESTIC_REPO", "/r"), ("RESTIC_PASSWORD_FILE", "/p"), ("N8N_ENABLED", "0")]
                 .into_iter()

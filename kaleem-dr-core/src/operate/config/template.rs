@@ -91,6 +91,7 @@ password = { file = "/etc/kaleem-dr/rabbitmq.pass" }
 [source.qdrant]
 type = "qdrant"
 url = "http://127.0.0.1:6333"
+# docker = { container = "kaleem-qdrant" }   # ask the Docker Engine for the address; `url` keeps the port inside the container
 # peers = ["http://node2:6333", "http://node3:6333"]   # the other peers of a cluster
 # api_key = { file = "/etc/kaleem-dr/qdrant.key" }
 

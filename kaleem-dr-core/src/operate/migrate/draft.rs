@@ -190,7 +190,8 @@ impl Writer<'_> {
             "host" => {}
             "docker" => {
                 let container = self.old.variables.get("MONGO_CONTAINER").unwrap_or("kaleem-mongo");
-                let _ = writeln!(self.config, "docker = {{ container = {} }}", quoted(container));
+                let container = container.to_owned();
+                self.in_container(&container);
             }
             _ => self.findings.push(
                 Finding::error(
@@ -217,6 +218,7 @@ impl Writer<'_> {
             "\n[source.qdrant]\ntype = \"qdrant\"\nurl = {}",
             quoted(url.trim_end_matches('/'))
         );
+        self.container_unless("QDRANT_CONTAINER", &["QDRANT_URL"]);
         if let Some(key) = self.secret("QDRANT_API_KEY", "qdrant.key") {
             let _ = writeln!(self.config, "api_key = {key}");
         }
@@ -225,7 +227,13 @@ impl Writer<'_> {
     fn rabbitmq(&mut self) {
         let variables = &self.old.variables;
         let named = variables
-            .first(&["RABBIT_URL", "RABBIT_API", "RABBIT_PASS", "RABBIT_PASSWORD"])
+            .first(&[
+                "RABBIT_URL",
+                "RABBIT_API",
+                "RABBIT_CONTAINER",
+                "RABBIT_PASS",
+                "RABBIT_PASSWORD",
+            ])
             .is_some();
         if !named && !self.is_used(&["/api/definitions"]) {
             return;
@@ -250,6 +258,20 @@ impl Writer<'_> {
             quoted(&url),
             quoted(&user)
         );
+        self.container_unless("RABBIT_CONTAINER", &["RABBIT_URL", "RABBIT_API"]);
+    }
+
+    /// The container that a variable names, unless another variable has the server's URL.
+    fn container_unless(&mut self, container: &str, urls: &[&str]) {
+        if self.old.variables.first(urls).is_none()
+            && let Some(container) = self.old.variables.get(container).map(str::to_owned)
+        {
+            self.in_container(&container);
+        }
+    }
+
+    fn in_container(&mut self, container: &str) {
+        let _ = writeln!(self.config, "docker = {{ container = {} }}", quoted(container));
     }
 
     fn n8n(&mut self) {

@@ -15,7 +15,7 @@ use crate::operate::config::{parse_env_file, secret::Environment};
 pub(super) const HOME: &str = "/root";
 
 /// The variables that we use.
-const KNOWN: [&str; 26] = [
+const KNOWN: [&str; 27] = [
     "RESTIC_REPOSITORY",
     "RESTIC_REPO",
     "RESTIC_PASSWORD_FILE",
@@ -30,6 +30,7 @@ const KNOWN: [&str; 26] = [
     "QDRANT_CONTAINER",
     "RABBIT_URL",
     "RABBIT_API",
+    "RABBIT_CONTAINER",
     "RABBIT_USER",
     "RABBIT_PASS",
     "RABBIT_PASSWORD",

@@ -5,7 +5,7 @@
 //! server is ever shown. The driver has no time-out for replies: a server that hangs would block us
 //! forever, so every exchange here has a deadline.
 
-use std::{fmt, future::Future, time::Duration};
+use std::{fmt, future::Future, net::IpAddr, time::Duration};
 
 use bson::{Document, RawDocumentBuf, doc};
 use kaleem_dr_core::{
@@ -20,11 +20,13 @@ use mongodb::{
 use tokio::sync::OnceCell;
 
 use super::{
-    docker::DockerContainer,
     error::{code, codes, describe},
     reply,
 };
-use crate::mongodb::config::MongoConfigError;
+use crate::{
+    docker::{DockerContainer, Lookup},
+    mongodb::config::MongoConfigError,
+};
 
 /// Time limit for finding a server, unless the connection string sets another.
 const SELECTION_TIMEOUT: Duration = Duration::from_secs(8);
@@ -38,8 +40,8 @@ pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 pub(crate) struct Connection {
     server: String,
     database: Option<String>,
-    /// The server's container and the port inside it, if Docker provides the address.
-    container: Option<(DockerContainer, u16)>,
+    /// The server's container, if Docker provides the address.
+    container: Option<Lookup>,
     uri: SecretString,
     user: Option<String>,
     password: Option<SecretString>,
@@ -90,9 +92,6 @@ impl Connection {
         docker: &DockerContainer,
         named: &SecretRef,
     ) -> Result<Self, MongoConfigError> {
-        if !docker.is_valid() {
-            return Err(MongoConfigError::Container(docker.container.clone()));
-        }
         // `new` has parsed it already.
         let parsed = ConnectionString::parse(self.uri.expose_secret())
             .map_err(|_| MongoConfigError::Uri(named.clone()))?;
@@ -102,9 +101,9 @@ impl Connection {
         let [ServerAddress::Tcp { port, .. }] = hosts.as_slice() else {
             return Err(MongoConfigError::NotOneHost(named.clone()));
         };
-        let port = port.unwrap_or(DEFAULT_PORT);
-        self.server = format!("the container {}:{port}", docker.container);
-        self.container = Some((docker.clone(), port));
+        let lookup = Lookup::new(docker, port.unwrap_or(DEFAULT_PORT))?;
+        self.server = lookup.to_string();
+        self.container = Some(lookup);
         Ok(self)
     }
 
@@ -137,9 +136,17 @@ impl Connection {
     async fn connect(&self) -> Result<Client, SourceError> {
         let parsed = ClientOptions::parse(self.uri.expose_secret()).await;
         let mut options = parsed.map_err(|error| self.error("connect", &error))?;
-        if let Some((docker, port)) = &self.container {
-            let (host, port) = docker.address(*port).await?;
-            options.hosts = vec![ServerAddress::Tcp { host, port: Some(port) }];
+        if let Some(container) = &self.container {
+            let address = container.address().await.map_err(|why| SourceError::Unreachable {
+                server: self.server.clone(),
+                cause: why.into(),
+            })?;
+            // The driver wants an IPv6 address in brackets.
+            let host = match address.ip() {
+                IpAddr::V4(ip) => ip.to_string(),
+                IpAddr::V6(ip) => format!("[{ip}]"),
+            };
+            options.hosts = vec![ServerAddress::Tcp { host, port: Some(address.port()) }];
             // A member of a replica set returns the others' addresses as it knows them, which may
             // be names inside Docker.
             options.direct_connection = Some(true);

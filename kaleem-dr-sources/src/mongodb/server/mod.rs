@@ -2,7 +2,6 @@
 
 mod connection;
 mod diagnose;
-mod docker;
 mod error;
 pub(crate) mod index;
 pub(crate) mod listing;
@@ -12,7 +11,6 @@ pub(crate) mod reply;
 #[cfg(test)]
 mod recorder;
 
-pub use self::docker::DockerContainer;
 #[cfg(test)]
 pub(crate) use self::recorder::Recorder;
 pub(crate) use self::{

@@ -92,7 +92,12 @@ impl ManagementClient {
         config: &RabbitmqConfig,
         password: SecretString,
     ) -> Result<Self, RabbitmqConfigError> {
-        let api = HttpApi::new(&config.url, config.ca_file.as_ref(), HeaderMap::new())?;
+        let api = HttpApi::new(
+            &config.url,
+            config.ca_file.as_ref(),
+            HeaderMap::new(),
+            config.docker.as_ref(),
+        )?;
         let timeout = Duration::from_secs(config.timeout_seconds.get());
         Ok(Self { api, username: config.username.clone(), password, timeout })
     }
@@ -102,7 +107,7 @@ impl ManagementClient {
         self.api.url()
     }
 
-    /// Host and port, for messages.
+    /// Host and port, or the container, for messages.
     #[must_use]
     pub fn server(&self) -> &str {
         self.api.server()
@@ -342,6 +347,7 @@ mod tests {
     fn config(url: &str) -> RabbitmqConfig {
         RabbitmqConfig {
             url: url.into(),
+            docker: None,
             username: "kaleem".into(),
             password: SecretRef::Env("UNUSED".into()),
             timeout_seconds: 5.try_into().unwrap(),
