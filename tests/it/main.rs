@@ -24,6 +24,7 @@ mod faults;
 mod files;
 mod files_restore;
 mod files_walk;
+mod fresh_machine;
 mod from_nothing;
 mod gate;
 mod hosts;
