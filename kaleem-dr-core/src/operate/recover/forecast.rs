@@ -51,6 +51,17 @@ pub(crate) fn in_groups(
     Some(whole)
 }
 
+/// The expected duration of parts that follow each other.
+pub(crate) fn one_after_another(parts: impl Iterator<Item = Forecast>) -> Forecast {
+    let nothing = Forecast { seconds: 0.0, error_percent: LEAST_ERROR_PERCENT };
+    parts.fold(nothing, |whole, part| {
+        let seconds = whole.seconds + part.seconds;
+        let wrong = |of: Forecast| of.seconds * of.error_percent;
+        let error_percent = (wrong(whole) + wrong(part)) / seconds.max(f64::EPSILON);
+        Forecast { seconds, error_percent: error_percent.max(LEAST_ERROR_PERCENT) }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,8 @@ use crate::{
         },
         doctor::{DoctorReport, Host},
         installation::{
-            INSTALLATION, Installation, Machine, NeededSecret, SEALED_SECRETS, SealedSecrets,
+            INSTALLATION, Installation, Machine, Measurements, NeededSecret, SEALED_SECRETS,
+            SealedSecrets,
         },
     },
 };
@@ -130,7 +131,8 @@ pub(super) async fn set_up(
     };
     let made = check(wanted, &config, (kinds, environment))?;
     write(wanted, &placing)?;
-    let origin = Origin::new(config.repository, found.installation.measured);
+    let Installation { measured: restores, passes, .. } = found.installation;
+    let origin = Origin::new(config.repository, Measurements { restores, passes });
     let state = &made.config.settings.state_directory;
     origin.save(state).map_err(|cause| SiteError::File {
         path: Origin::path(state),
