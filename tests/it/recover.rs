@@ -48,6 +48,8 @@ async fn a_bucket_and_a_password_bring_everything_back() {
     let site = &lost.all.site;
     let seen = lost.bootstrapped();
     assert!(seen.stdout.contains("next: kaleem-dr"), "{}", seen.stdout);
+    // A repository of another id would be in the way of the recovery.
+    assert!(!seen.stdout.contains("init"), "{}", seen.stdout);
     let planned = json(&site.run(["--json", "recover", "--dry-run"]));
     assert_eq!(planned["repositories"][0]["name"], "local", "{planned}");
     // From the drill of the lost machine.

@@ -29,6 +29,10 @@ use crate::{
 /// Number of a host's newest snapshots in which its description is sought.
 const SOUGHT: usize = 20;
 
+/// Findings about repositories that `recover` fills. To follow their advice would be wrong: a repository that
+/// `init` creates has another id than its mirrors.
+const LEFT_TO_RECOVER: [&str; 3] = ["repository-missing", "mirror-missing", "mirror-never-made"];
+
 /// A repository that is read with nothing but the options.
 struct Opened {
     repository: Repository,
@@ -47,7 +51,8 @@ impl Site {
     /// Reads the installation of a host from a repository, and writes its config, its secrets as far
     /// as they are known, and which repository to recover from. `ask` returns a secret that is
     /// neither given nor sealed; `None` leaves it missing. The repository is only read, without a
-    /// lock. Returns what was done, and the findings of [`Site::doctor`] afterwards.
+    /// lock. Returns what was done, and the findings of [`Site::doctor`] afterwards, except those about
+    /// repositories that [`Site::recover`] fills.
     ///
     /// # Errors
     /// [`SiteError::Refused`] if the repository has several hosts and none is named, or an existing
@@ -65,7 +70,8 @@ impl Site {
             .await
             .unwrap_or(Err(RepositoryError::Cancelled.into()))?;
         let site = opened_site(&done, (kinds, environment))?.with_cancellation(cancel.clone());
-        let report = site.doctor(Doctor::of(Host::this("/".into()))).await;
+        let mut report = site.doctor(Doctor::of(Host::this("/".into()))).await;
+        report.findings.retain(|found| !LEFT_TO_RECOVER.contains(&found.id));
         Ok((done, report))
     }
 }
