@@ -150,7 +150,7 @@ impl Lost {
     /// Compares the live data with those before the loss. An interrupted restore in place may have
     /// left a collection that an alias reaches; the next one then restores it under another name, and
     /// moves the alias.
-    pub async fn assert_equal_after_kills(&self) {
+    pub async fn assert_equal_after_kills(&self, why: &str) {
         let mut now = Content::of(&self.all).await;
         let is_there = |(name, content): (&String, &Value)| {
             let renamed = format!("{name}_restored_");
@@ -160,7 +160,10 @@ impl Lost {
                 .filter(|(found, _)| *found == name || found.starts_with(&renamed));
             found.any(|(_, found)| found == content)
         };
-        assert!(self.before.qdrant.iter().all(is_there), "{:?}", now.qdrant);
+        let calls = self.all.qdrant.calls();
+        let last = &calls[calls.len().saturating_sub(120)..];
+        let missing = self.before.qdrant.iter().find(|one| !is_there(*one)).map(|(name, _)| name);
+        assert_eq!(missing, None, "{why}: {:?}: {:#?}", now.qdrant.keys(), last);
         now.qdrant.clone_from(&self.before.qdrant);
         now.assert_equal(&self.before);
     }
