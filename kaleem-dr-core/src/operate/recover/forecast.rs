@@ -1,5 +1,7 @@
 //! The expected duration of a recovery, from measured restores.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::{
@@ -19,6 +21,13 @@ pub struct Forecast {
     /// The largest deviation of a measured restore from what would have been expected of it, in
     /// percent.
     pub error_percent: f64,
+}
+
+impl Forecast {
+    /// A duration that was measured just now.
+    pub(crate) fn measured(duration: Duration) -> Self {
+        Self { seconds: duration.as_secs_f64(), error_percent: LEAST_ERROR_PERCENT }
+    }
 }
 
 /// The expected duration of a restore of this size; `None` without measured restores.

@@ -152,7 +152,7 @@ impl Journal {
 
     /// Sets the moment that sources are recovered to. Returns the earlier one if sources were recovered
     /// to it, or are being recovered: both must not be mixed.
-    pub(crate) fn to_moment(&mut self, moment: Option<String>) -> Result<(), String> {
+    pub(crate) fn set_moment(&mut self, moment: Option<String>) -> Result<(), String> {
         if self.content.moment != moment && self.point().is_some() {
             let points = || "their points".to_owned();
             return Err(self.content.moment.clone().unwrap_or_else(points));

@@ -1,5 +1,7 @@
 //! The expected duration of a recovery, from what this machine and the lost one have measured.
 
+use std::time::{Duration, Instant};
+
 use super::super::{Site, SiteError};
 use crate::{
     engine::replicate::stored_bytes,
@@ -12,8 +14,13 @@ use crate::{
 };
 
 impl Site {
-    /// Adds the expected durations to a plan.
-    pub(super) async fn forecast(&self, plan: &mut RecoveryPlan) -> Result<(), SiteError> {
+    /// Adds the expected durations to a plan. `began` is the start of the planning, and `opening` the time
+    /// that it took to open and to list the repository.
+    pub(super) async fn forecast(
+        &self,
+        plan: &mut RecoveryPlan,
+        (began, opening): (Instant, Duration),
+    ) -> Result<(), SiteError> {
         let state = &self.config.settings.state_directory;
         let here = Measurements::of(self.history()?.ledger())?;
         let measured = here.before(&Origin::measurements(state));
@@ -36,14 +43,17 @@ impl Site {
         };
         let restores = in_groups(&self.config.order.groups(&left), of);
         let filling = plan.repositories.iter().filter_map(|planned| planned.forecast);
-        let settling = plan
-            .in_place
-            .then(|| self.settling(&measured))
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>();
-        plan.forecast =
-            restores.map(|restores| one_after_another(filling.chain(settling).chain([restores])));
+        let settling = if plan.in_place { self.settling(&measured) } else { Vec::new() };
+        // Each repository is opened for its runs, each mirror for its pass, and one for the restores.
+        let opened = if plan.in_place {
+            1 + self.config.settings.repository.len() + settling.len()
+        } else {
+            1
+        };
+        let opened = opening * u32::try_from(opened).unwrap_or(u32::MAX);
+        let fixed = Forecast::measured(opened + began.elapsed());
+        let parts = filling.chain(settling).chain([fixed]);
+        plan.forecast = restores.map(|restores| one_after_another(parts.chain([restores])));
         Ok(())
     }
 
@@ -70,7 +80,7 @@ impl Site {
         }
     }
 
-    /// The passes of mirrors at the end, which have little to copy.
+    /// The passes of mirrors at the end, which have little to copy: one for each mirror that was measured.
     fn settling(&self, measured: &Measurements) -> Vec<Forecast> {
         let mut site = self.clone();
         site.chosen = None;

@@ -181,7 +181,7 @@ impl Site {
         });
         // A single source may be of another moment, if the operator asks for that.
         if wanted.only.is_empty()
-            && let Err(earlier) = journal.to_moment(moment)
+            && let Err(earlier) = journal.set_moment(moment)
         {
             return Err(SiteError::Refused(format!(
                 "an earlier attempt has recovered sources to {earlier}; repeat its options to continue it, or begin again with --again"

@@ -1,6 +1,6 @@
 //! The plan of a recovery: the points, and what each source would change.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::super::{Site, SiteError};
 use crate::{
@@ -29,7 +29,9 @@ impl Planning<'_> {
     /// Makes the plan. A source that cannot be planned now has its error in it.
     pub(super) async fn plan(&self, journal: &Journal) -> Result<RecoveryPlan, SiteError> {
         let site = self.site.clone().with_repository(self.reads);
+        let began = Instant::now();
         let (repository, snapshots) = site.listed().await?;
+        let opening = began.elapsed();
         let made = self.made();
         // A source that cannot be made yet, for example because its secret comes with the files, has
         // the log that the config saves.
@@ -90,7 +92,7 @@ impl Planning<'_> {
             planned.error = outcome.err();
             plan.sources.push(planned);
         }
-        Box::pin(self.site.forecast(&mut plan)).await?;
+        Box::pin(self.site.forecast(&mut plan, (began, opening))).await?;
         Ok(plan)
     }
 
