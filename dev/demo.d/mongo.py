@@ -1,6 +1,6 @@
 """The demo's MongoDB: sample data, a day's changes, a loss, and a fingerprint that owes nothing to kaleem-dr.
 
-mongo.py URI seed | change | lose | fingerprint DATABASE | fingerprint-dump DIRECTORY | without-indexes FILE
+mongo.py URI seed | change | lose | empty | fingerprint DATABASE | fingerprint-dump DIRECTORY | without-indexes FILE
 
 Data is the same in every run: ids, times and texts come from a fixed seed.
 """
@@ -152,6 +152,13 @@ def lose(database):
     print(f"MongoDB: collection messages dropped, {gone:,} users deleted, a setting overwritten")
 
 
+def empty(client):
+    for name in client.list_database_names():
+        if name not in ("admin", "config", "local"):
+            client.drop_database(name)
+    print("MongoDB: no databases")
+
+
 def digest(documents, in_order):
     hashes = []
     size = 0
@@ -220,6 +227,8 @@ def main(uri, action, *rest):
     client = pymongo.MongoClient(uri, serverSelectionTimeoutMS=10_000)
     if action == "fingerprint":
         print(json.dumps(fingerprint(client[rest[0]]), indent=1, sort_keys=True))
+    elif action == "empty":
+        empty(client)
     else:
         {"seed": seed, "change": change, "lose": lose}[action](client["kaleem"])
 

@@ -1,6 +1,6 @@
 """The demo's RabbitMQ: sample definitions, a day's changes, a loss, and a fingerprint that owes nothing to kaleem-dr.
 
-rabbitmq.py URL seed PASSWORD_FILE | change | lose | fingerprint VHOST
+rabbitmq.py URL seed PASSWORD_FILE | change | lose | empty | fingerprint VHOST
 """
 
 import base64
@@ -71,6 +71,14 @@ def lose(broker):
     print("RabbitMQ: queue billing, exchange late and policy limits deleted")
 
 
+def empty(broker):
+    for vhost in broker.call("GET", "vhosts"):
+        if vhost["name"] != "/":
+            broker.call("DELETE", "vhosts", vhost["name"])
+    broker.call("DELETE", "users", "app")
+    print("RabbitMQ: no virtual hosts, and no users but the administrators")
+
+
 FIELDS = {
     "exchanges": ("name", "type", "durable", "auto_delete", "internal", "arguments"),
     "queues": ("name", "durable", "auto_delete", "exclusive", "arguments"),
@@ -92,7 +100,7 @@ def main(url, action, *rest):
     if action == "fingerprint":
         print(json.dumps(fingerprint(broker, *rest), indent=1))
     else:
-        {"seed": seed, "change": change, "lose": lose}[action](broker, *rest)
+        {"seed": seed, "change": change, "lose": lose, "empty": empty}[action](broker, *rest)
 
 
 main(*sys.argv[1:])

@@ -26,6 +26,7 @@ mod file_archiver;
 mod files;
 mod files_restore;
 mod files_walk;
+mod fresh_machine;
 mod from_nothing;
 mod gate;
 mod hosts;

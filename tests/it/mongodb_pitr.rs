@@ -6,6 +6,8 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,9 +20,9 @@ use serde_json::Value;
 
 use crate::support::{
     mongo_proxy::{Fate, MongoProxy},
-    mongo_writer::{DATABASE, Log, Random, Writer, patient, state, write_until},
+    mongo_writer::{DATABASE, Log, Random, State, Writer, patient, state, write_until},
     servers::MongoServer,
-    site::Site,
+    site::{PASSWORD, Site},
 };
 
 /// Refuses snapshot reads.
@@ -188,4 +190,120 @@ async fn any_second_between_two_backups_is_restored_as_it_was() {
     let refused = site.run(["restore", "mongo", "--to-time", &written]);
     assert_eq!(refused.code, Some(5), "{}{}", refused.stdout, refused.stderr);
     assert!(refused.stderr.contains("a slice is missing"), "{}", refused.stderr);
+}
+
+/// Runs `bootstrap` from a mirror in a directory.
+fn bootstrap(site: &Site, mirror: &Path, uri: &Path) {
+    let password = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    fs::write(password.path(), PASSWORD).expect("it can be written");
+    site.succeed([
+        "bootstrap",
+        "--from",
+        mirror.to_str().expect("UTF-8"),
+        "--password-file",
+        password.path().to_str().expect("UTF-8"),
+        &format!("--secret=source.mongo.uri={}", uri.display()),
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_machine_is_recovered_to_a_moment_between_its_backups() {
+    let server = MongoServer::start();
+    let proxy = proxy(&server);
+    let (elsewhere, uri) = (tempfile::tempdir().expect("a directory"), patient(&proxy.uri()));
+    let kept = elsewhere.path().join("mongo.uri");
+    fs::write(&kept, &uri).expect("a file can be written");
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).expect("its mode can be set");
+    let mirror = elsewhere.path().join("mirror");
+    let site = site(&uri);
+    let tree = site.path("tree");
+    let site = site.with_files("configs", &[&tree]).with_mirror("r2", &mirror);
+    let page = |text: &str| {
+        fs::create_dir_all(&tree).expect("a directory can be made");
+        fs::write(tree.join("page"), text).expect("a file can be written");
+    };
+
+    // Two points of each source, and slices around the second one.
+    let mut writer = Writer::start(&server.uri(), 9).await;
+    page("first");
+    site.succeed(["backup"]);
+    page("second");
+    writer.write_times(120).await;
+    save_slice(&site);
+    writer.write_times(120).await;
+    // The second backup is of a later second than the writes.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    site.succeed(["backup"]);
+    page("third");
+    writer.write_times(60).await;
+    save_slice(&site);
+    site.succeed(["replicate"]);
+    let log = writer.log;
+    let spans = spans_of(&site);
+    assert_eq!((spans.len(), &spans[0]["bases"]), (1, &2.into()), "{spans:?}");
+    let (_, points) = site.json(["points"]);
+    let second = DateTime::parse_rfc3339_str(points[0][0]["time"].as_str().expect("a time"))
+        .expect("a time")
+        .timestamp_millis()
+        / 1000;
+    let (from, to) = (position(&spans[0]["from"]), position(&spans[0]["to"]));
+
+    // The machine is lost: its config, its repository, its state, its files, and the content of its server.
+    for entry in fs::read_dir(site.directory()).expect("the site's directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
+            .expect("it can be removed");
+    }
+    let client = mongodb::Client::with_uri_str(server.uri()).await.expect("a valid address");
+    client.database(DATABASE).drop().await.expect("a database can be dropped");
+    bootstrap(&site, &mirror, &kept);
+
+    // A moment before everything, and one after the last slice: refused by name, before anything is written.
+    for (at, why) in [
+        (time(from.time - 5), "before the oldest point of mongo"),
+        (time(to.time + 60), "a slice is missing, or not saved yet"),
+    ] {
+        let refused = site.run(["recover", "--yes", "--to-time", &at]);
+        assert_eq!(refused.code, Some(5), "{}{}", refused.stdout, refused.stderr);
+        assert!(refused.stderr.contains("source mongo: "), "{}", refused.stderr);
+        assert!(refused.stderr.contains(why), "{}", refused.stderr);
+        assert!(!site.repository().exists() && !tree.exists(), "nothing is written");
+        assert_eq!(state(&server.uri(), DATABASE).await, State::new());
+    }
+
+    // Just before a write that only the slices have, after which the second backup ran.
+    let before_second: Vec<Timestamp> = log
+        .0
+        .iter()
+        .map(|(at, _)| *at)
+        .filter(|at| *at > from && i64::from(at.time) < second)
+        .collect();
+    let at = before_second[before_second.len() * 2 / 3];
+    let written = format!("{}.{}", at.time, at.increment);
+    let recovered = site.run(["recover", "--yes", "--to-time", &written]);
+    assert_eq!(recovered.code, Some(0), "{}{}", recovered.stdout, recovered.stderr);
+    assert!(
+        recovered.stderr.contains("have no change log") && recovered.stderr.contains("configs"),
+        "{}",
+        recovered.stderr
+    );
+    assert_eq!(state(&server.uri(), DATABASE).await, log.before(at), "just before {written}");
+    assert_ne!(log.before(at), log.at(to), "it is not the newest state");
+    assert_eq!(fs::read_to_string(tree.join("page")).expect("a file"), "first");
+
+    // The same recovery does not continue to another moment.
+    let mixed = site.run(["recover", "--yes", "--again", "--only", "configs"]);
+    assert_eq!(mixed.code, Some(0), "{}{}", mixed.stdout, mixed.stderr);
+    let mixed = site.run(["recover", "--yes", "--to-time", "latest"]);
+    assert_eq!(mixed.code, Some(5), "{}{}", mixed.stdout, mixed.stderr);
+    assert!(
+        mixed.stderr.contains(&written) && mixed.stderr.contains("--again"),
+        "{}",
+        mixed.stderr
+    );
+    client.database(DATABASE).drop().await.expect("a database can be dropped");
+    let newest = site.run(["recover", "--yes", "--again", "--to-time", "latest"]);
+    assert_eq!(newest.code, Some(0), "{}{}", newest.stdout, newest.stderr);
+    assert_eq!(state(&server.uri(), DATABASE).await, log.at(to));
+    assert_eq!(fs::read_to_string(tree.join("page")).expect("a file"), "second");
 }

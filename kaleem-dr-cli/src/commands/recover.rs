@@ -119,15 +119,20 @@ fn print_plan(plan: &RecoveryPlan, json: bool) -> Printed {
             RepositoryFrom::Mirror => "object by object",
             RepositoryFrom::Copy => "with these points",
         };
+        let size = repository.size_bytes.map(|bytes| format!(", {}", size(bytes)));
+        let time = repository.forecast.as_ref().map(|forecast| format!(", {}", expected(forecast)));
         line(&format!(
-            "  CREATE    repository {} ({}), {from}",
-            repository.name, repository.location
+            "  CREATE    repository {} ({}), {from}{}{}",
+            repository.name,
+            repository.location,
+            size.unwrap_or_default(),
+            time.unwrap_or_default()
         ))?;
     }
     plan.sources.iter().try_for_each(print_planned)?;
     plan.notes.iter().try_for_each(|note| line(&format!("note: {note}")))?;
     line(&match &plan.forecast {
-        Some(forecast) => format!("expected duration of the restores: {}", expected(forecast)),
+        Some(forecast) => format!("expected duration: {}", expected(forecast)),
         None => "expected duration: unknown, because not every source was measured by a drill"
             .to_owned(),
     })

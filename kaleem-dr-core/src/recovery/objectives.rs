@@ -95,31 +95,42 @@ impl Sample {
     }
 }
 
-/// Estimates the duration of a restore of `size_bytes`, in seconds: a least-squares line through the samples (fixed cost and cost
-/// per byte). If the sizes are too similar for a slope, or the slope is negative, returns the slowest sample, scaled up if
-/// today's size is larger.
+/// Estimates the duration of a restore of `size_bytes`, in seconds: a fixed cost and a cost per byte, neither below zero, so that
+/// the relative errors of the samples are smallest. If the sizes are too similar to separate the two, or a larger restore was not
+/// slower, returns the slowest sample, scaled up if today's size is larger.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a forecast is no more exact than this")]
 pub fn forecast_seconds(samples: &[Sample], size_bytes: u64) -> Option<f64> {
     let slowest = samples.iter().max_by(|a, b| a.seconds.total_cmp(&b.seconds))?;
     let today = size_bytes as f64;
     let in_proportion = slowest.seconds * (today / (slowest.size_bytes.max(1) as f64)).max(1.0);
-    let count = samples.len() as f64;
-    let mean_size = samples.iter().map(|sample| sample.size_bytes as f64).sum::<f64>() / count;
-    let mean_seconds = samples.iter().map(|sample| sample.seconds).sum::<f64>() / count;
-    let spread: f64 =
-        samples.iter().map(|sample| (sample.size_bytes as f64 - mean_size).powi(2)).sum();
-    // Sizes within a tenth of each other do not determine a slope.
-    if samples.len() < 3 || (spread / count).sqrt() < mean_size / 10.0 {
+    let (smallest, largest) = samples.iter().fold((f64::MAX, 0.0_f64), |(low, high), sample| {
+        (low.min(sample.size_bytes as f64), high.max(sample.size_bytes as f64))
+    });
+    // Sizes within a quarter of each other do not determine a slope.
+    if largest < smallest * 1.25 {
         return Some(in_proportion);
     }
-    let slope = samples
-        .iter()
-        .map(|sample| (sample.size_bytes as f64 - mean_size) * (sample.seconds - mean_seconds))
-        .sum::<f64>()
-        / spread;
-    let fixed = mean_seconds - slope * mean_size;
-    Some(if slope > 0.0 { (fixed + slope * today).max(0.0) } else { in_proportion })
+    // Sums of weighted least squares; a sample weighs as its relative error.
+    let mut sums = [0.0; 5];
+    for sample in samples {
+        let (size, seconds) = (sample.size_bytes as f64, sample.seconds.max(1e-3));
+        let weight = 1.0 / (seconds * seconds);
+        let terms = [1.0, size, size * size, seconds, size * seconds];
+        for (sum, term) in sums.iter_mut().zip(terms) {
+            *sum += weight * term;
+        }
+    }
+    let [one, size, squares, seconds, products] = sums;
+    let slope = (one * products - size * seconds) / (one * squares - size * size);
+    let fixed = (seconds - slope * size) / one;
+    Some(if slope <= 0.0 || !slope.is_finite() {
+        in_proportion
+    } else if fixed < 0.0 {
+        products / squares * today
+    } else {
+        fixed + slope * today
+    })
 }
 
 /// The origin of a mirror's objects.
@@ -315,6 +326,16 @@ mod tests {
         let alike = [sample(100, 5.0), sample(101, 9.0), sample(99, 1.0)];
         assert!((forecast_seconds(&alike, 100).unwrap() - 9.0).abs() < 1e-9, "the slowest");
         assert_eq!(forecast_seconds(&[], 1), None);
+        let two = [sample(100, 20.0), sample(300, 40.0)];
+        assert!(
+            (forecast_seconds(&two, 1000).unwrap() - 110.0).abs() < 1e-6,
+            "two sizes are enough"
+        );
+        let through_zero = [sample(100, 1.0), sample(200, 4.0)];
+        let least = forecast_seconds(&through_zero, 10).unwrap();
+        assert!(least > 0.0 && least < 1.0, "no fixed cost is below zero: {least}");
+        let faster = [sample(100, 9.0), sample(300, 3.0)];
+        assert!((forecast_seconds(&faster, 100).unwrap() - 9.0).abs() < 1e-9, "the slowest");
     }
 
     fn proof(

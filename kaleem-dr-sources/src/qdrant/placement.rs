@@ -79,7 +79,7 @@ pub(super) fn place(
                 )));
             }
             RestoreTarget::InPlace if !live.collections.contains(&name) => Then::Stays,
-            RestoreTarget::InPlace if is_reached(&name, &aliases, live) => Then::IsReached,
+            RestoreTarget::InPlace if is_reached(&name, live) => Then::IsReached,
             RestoreTarget::InPlace => Then::Replaces,
         };
         let chosen =
@@ -99,9 +99,10 @@ pub(super) fn place(
     Ok((placements, changes))
 }
 
-fn is_reached(name: &str, of_point: &[Alias], live: &Live) -> bool {
-    of_point.iter().any(|alias| alias.collection_name == name)
-        || live.aliases.values().any(|collection| collection == name)
+/// Reports whether an alias on the server leads to a collection. An alias that only the point has does not count: an
+/// interrupted restore leaves such a collection, and it must not keep the name.
+fn is_reached(name: &str, live: &Live) -> bool {
+    live.aliases.values().any(|collection| collection == name)
 }
 
 fn check_free(target: &str, live: &Live, placements: &[Placement]) -> Result<(), SourceError> {
@@ -292,6 +293,15 @@ mod tests {
         let (targets, changes) =
             placed(point, &live(&["docs"], &[]), &RestoreTarget::InPlace, &[]).unwrap();
         assert_eq!((targets, changes.len()), (vec![("docs_restored_T".into(), Then::Replaces)], 0));
+    }
+
+    #[test]
+    fn in_place_what_an_interrupted_restore_left_is_replaced_and_gets_its_aliases() {
+        let point = contents(&["docs"], &[("search", "docs")]);
+        let (targets, changes) =
+            placed(point, &live(&["docs"], &[]), &RestoreTarget::InPlace, &[]).unwrap();
+        assert_eq!(targets, [("docs_restored_T".into(), Then::Replaces)]);
+        assert_eq!(changes, [("search".into(), None, "docs".into())]);
     }
 
     #[test]

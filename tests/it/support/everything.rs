@@ -1,7 +1,7 @@
 //! The five sources of the handbook, each on a server that belongs to one test.
 #![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
-use std::{fs, path::Path};
+use std::{fs, ops::Deref, path::Path};
 
 use mongodb::{
     Client,
@@ -19,21 +19,27 @@ use super::{
 /// The handbook's five sources on servers of their own, backed up once. Qdrant is a stand-in.
 pub struct Everything {
     pub site: Site,
+    pub servers: Servers,
+}
+
+/// The servers of the handbook with some content. Qdrant is a stand-in.
+pub struct Servers {
     pub mongo: MongoServer,
     pub rabbitmq: RabbitmqServer,
     pub qdrant: QdrantStandIn,
 }
 
-impl Everything {
-    /// Starts everything, and backs it up.
-    pub async fn backed_up() -> Self {
-        let all = Self::set_up(|site| site).await;
-        all.site.initialised_and_backed_up();
-        all
-    }
+impl Deref for Everything {
+    type Target = Servers;
 
-    /// Starts everything, with additions to the config, and without a repository.
-    pub async fn set_up(more: impl FnOnce(Site) -> Site) -> Self {
+    fn deref(&self) -> &Servers {
+        &self.servers
+    }
+}
+
+impl Servers {
+    /// Starts them, and fills them.
+    pub async fn filled() -> Self {
         let (mongo, rabbitmq, qdrant) =
             (MongoServer::start(), RabbitmqServer::start(), QdrantStandIn::recorded());
         let database =
@@ -46,6 +52,23 @@ impl Everything {
             .insert_one(doc! { "_id": "o1", "total": 7 })
             .await
             .expect("a document can be inserted");
+        rabbitmq.import(&seed::definitions("shop")).await;
+        Self { mongo, rabbitmq, qdrant }
+    }
+}
+
+impl Everything {
+    /// Starts everything, and backs it up.
+    pub async fn backed_up() -> Self {
+        let all = Self::set_up(|site| site).await;
+        all.site.initialised_and_backed_up();
+        all
+    }
+
+    /// Starts everything, with additions to the config, and without a repository.
+    pub async fn set_up(more: impl FnOnce(Site) -> Site) -> Self {
+        let servers = Servers::filled().await;
+        let Servers { mongo, rabbitmq, qdrant } = &servers;
         let site = Site::new();
         let tree = site.path("tree");
         seed::file_tree(&tree);
@@ -60,9 +83,8 @@ impl Everything {
                 "[source.n8n]\ntype = \"n8n\"\ndirectory = {:?}",
                 site_path(&tree, ".n8n")
             ));
-        rabbitmq.import(&seed::definitions("shop")).await;
         let site = more(site);
-        Self { site, mongo, rabbitmq, qdrant }
+        Self { site, servers }
     }
 
     /// Everything on the servers and on disk that has a scratch name.
@@ -87,11 +109,15 @@ fn site_path(beside: &Path, name: &str) -> std::path::PathBuf {
     beside.parent().expect("it is in the site").join(name)
 }
 
-fn n8n(directory: &Path) {
+/// Fills n8n's directory.
+pub fn n8n(directory: &Path) {
     fs::create_dir_all(directory).expect("a directory can be made");
     fs::write(directory.join("config"), r#"{"encryptionKey":"fXc2Zl7g3Kp0n8nkey"}"#)
         .expect("a file can be written");
-    Connection::open(directory.join("database.sqlite"))
+    // SQLite cannot open a path below another process's root.
+    let made = tempfile::tempdir().expect("a temporary directory can be made");
+    let database = made.path().join("database.sqlite");
+    Connection::open(&database)
         .expect("a database can be made")
         .execute_batch(
             "CREATE TABLE workflow_entity (id TEXT PRIMARY KEY, name TEXT);
@@ -99,4 +125,5 @@ fn n8n(directory: &Path) {
              INSERT INTO workflow_entity VALUES ('a', 'orders');",
         )
         .expect("the tables can be made");
+    fs::copy(&database, directory.join("database.sqlite")).expect("a file can be copied");
 }

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    everything::Everything,
+    everything::{Everything, Servers},
     mirror::S3Mirror,
     program::Outcome,
     qdrant_stand_in::API_KEY,
@@ -31,7 +31,7 @@ use super::{
 pub struct Content {
     mongo: BTreeMap<String, Vec<Document>>,
     rabbitmq: Value,
-    qdrant: Vec<String>,
+    qdrant: BTreeMap<String, Value>,
     workflows: Vec<(String, String)>,
     tree: Tree,
 }
@@ -39,12 +39,17 @@ pub struct Content {
 impl Content {
     /// Reads it from the servers and the disk.
     pub async fn of(all: &Everything) -> Self {
+        Self::at(&all.servers, &all.site.path("tree"), &all.site.path(".n8n")).await
+    }
+
+    /// Reads it from the servers, a file tree, and n8n's directory.
+    pub async fn at(servers: &Servers, tree: &Path, n8n: &Path) -> Self {
         Self {
-            mongo: documents(&all.mongo.uri()).await,
-            rabbitmq: definitions(&all.rabbitmq.server).await,
-            qdrant: all.qdrant.collections(),
-            workflows: workflows(&all.site.path(".n8n/database.sqlite")),
-            tree: Tree::of(&all.site.path("tree")),
+            mongo: documents(&servers.mongo.uri()).await,
+            rabbitmq: definitions(&servers.rabbitmq.server).await,
+            qdrant: servers.qdrant.content(),
+            workflows: workflows(&n8n.join("database.sqlite")),
+            tree: Tree::of(tree),
         }
     }
 
@@ -56,6 +61,26 @@ impl Content {
         assert_eq!(self.qdrant, before.qdrant);
         assert_eq!(self.workflows, before.workflows);
         self.tree.assert_equal(&before.tree);
+    }
+}
+
+impl Servers {
+    /// Removes the content of the servers.
+    pub async fn empty(&self) {
+        let client = Client::with_uri_str(self.mongo.uri()).await.expect("a valid address");
+        for name in client.list_database_names().await.expect("databases can be listed") {
+            if !matches!(name.as_str(), "admin" | "config" | "local") {
+                client.database(&name).drop().await.expect("a database can be dropped");
+            }
+        }
+        rabbitmq(&self.rabbitmq.server, Method::DELETE, "api/vhosts/shop").await;
+        rabbitmq(&self.rabbitmq.server, Method::DELETE, "api/users/shop%20user").await;
+        for name in self.qdrant.collections() {
+            let url = format!("{}/collections/{name}", self.qdrant.url().trim_end_matches('/'));
+            let sent = reqwest::Client::new().delete(url).header("api-key", API_KEY).send().await;
+            assert!(sent.expect("the stand-in answers").status().is_success());
+        }
+        assert_eq!(self.qdrant.collections(), Vec::<String>::new());
     }
 }
 
@@ -71,9 +96,18 @@ pub struct Lost {
 impl Lost {
     /// Backs up everything, updates the mirror, and loses the machine.
     pub async fn everything(name: &str, more: impl FnOnce(Site) -> Site) -> Self {
+        Self::after(name, more, &[]).await
+    }
+
+    /// The same with another command and a second backup after the first one.
+    pub async fn after(name: &str, more: impl FnOnce(Site) -> Site, command: &[&str]) -> Self {
         let mirror = S3Mirror::new(name);
         let all = Everything::set_up(|site| more(mirror.of(site, "r2"))).await;
         all.site.initialised_and_backed_up();
+        if !command.is_empty() {
+            all.site.succeed(command.iter().copied());
+            all.site.succeed(["backup"]);
+        }
         all.site.succeed(["replicate"]);
         let before = Content::of(&all).await;
         let kept = tempfile::tempdir().expect("a temporary directory can be made");
@@ -110,37 +144,26 @@ impl Lost {
                 if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             removed.expect("it can be removed");
         }
-        self.empty_servers().await;
-    }
-
-    /// Removes the content of the servers.
-    pub async fn empty_servers(&self) {
-        let client = Client::with_uri_str(self.all.mongo.uri()).await.expect("a valid address");
-        for name in client.list_database_names().await.expect("databases can be listed") {
-            if !matches!(name.as_str(), "admin" | "config" | "local") {
-                client.database(&name).drop().await.expect("a database can be dropped");
-            }
-        }
-        rabbitmq(&self.all.rabbitmq.server, Method::DELETE, "api/vhosts/shop").await;
-        rabbitmq(&self.all.rabbitmq.server, Method::DELETE, "api/users/shop%20user").await;
-        for name in self.all.qdrant.collections() {
-            let url = format!("{}/collections/{name}", self.all.qdrant.url().trim_end_matches('/'));
-            let sent = reqwest::Client::new().delete(url).header("api-key", API_KEY).send().await;
-            assert!(sent.expect("the stand-in answers").status().is_success());
-        }
-        assert_eq!(self.all.qdrant.collections(), Vec::<String>::new());
+        self.all.servers.empty().await;
     }
 
     /// Compares the live data with those before the loss. An interrupted restore in place may have
     /// left a collection that an alias reaches; the next one then restores it under another name, and
     /// moves the alias.
-    pub async fn assert_equal_after_kills(&self) {
+    pub async fn assert_equal_after_kills(&self, why: &str) {
         let mut now = Content::of(&self.all).await;
-        let is_there = |name: &String| {
+        let is_there = |(name, content): (&String, &Value)| {
             let renamed = format!("{name}_restored_");
-            now.qdrant.iter().any(|found| found == name || found.starts_with(&renamed))
+            let mut found = now
+                .qdrant
+                .iter()
+                .filter(|(found, _)| *found == name || found.starts_with(&renamed));
+            found.any(|(_, found)| found == content)
         };
-        assert!(self.before.qdrant.iter().all(is_there), "{:?}", now.qdrant);
+        let calls = self.all.qdrant.calls();
+        let last = &calls[calls.len().saturating_sub(120)..];
+        let missing = self.before.qdrant.iter().find(|one| !is_there(*one)).map(|(name, _)| name);
+        assert_eq!(missing, None, "{why}: {:?}: {:#?}", now.qdrant.keys(), last);
         now.qdrant.clone_from(&self.before.qdrant);
         now.assert_equal(&self.before);
     }
@@ -149,7 +172,7 @@ impl Lost {
     /// count.
     pub async fn assert_unchanged(&self) {
         let mut now = Content::of(&self.all).await;
-        now.qdrant.retain(|name| self.before.qdrant.contains(name));
+        now.qdrant.retain(|name, _| self.before.qdrant.contains_key(name));
         now.assert_equal(&self.before);
     }
 
@@ -215,9 +238,16 @@ pub async fn documents(uri: &str) -> BTreeMap<String, Vec<Document>> {
 }
 
 async fn definitions(server: &Rabbitmq) -> Value {
-    let mut found = rabbitmq(server, Method::GET, "api/definitions/shop").await;
+    let mut found = rabbitmq(server, Method::GET, "api/definitions").await;
     if let Some(found) = found.as_object_mut() {
         for list in found.values_mut().filter_map(Value::as_array_mut) {
+            // Virtual hosts next to the live ones do not count.
+            list.retain(|item| {
+                let beside = |key: &str| {
+                    item[key].as_str().is_some_and(|of| of.starts_with("kaleem_restored_"))
+                };
+                !beside("vhost") && !beside("name")
+            });
             list.sort_by_key(ToString::to_string);
         }
         found.retain(|_, value| value.is_array());
@@ -232,9 +262,17 @@ async fn rabbitmq(server: &Rabbitmq, method: Method, path: &str) -> Value {
     answer.expect("the broker answers").json().await.unwrap_or_default()
 }
 
-/// The workflows in a database of n8n: id and name.
+/// The workflows in a database of n8n: id and name. Empty if it does not exist.
 pub fn workflows(path: &Path) -> Vec<(String, String)> {
-    let Ok(database) = Connection::open(path) else { return Vec::new() };
+    // SQLite cannot open a path below another process's root.
+    let read = tempfile::tempdir().expect("a temporary directory can be made");
+    let copy = read.path().join("database.sqlite");
+    if fs::copy(path, &copy).is_err() {
+        return Vec::new();
+    }
+    // What is not in the database yet is in its log.
+    let _ = fs::copy(path.with_extension("sqlite-wal"), copy.with_extension("sqlite-wal"));
+    let database = Connection::open(&copy).expect("the database opens");
     let mut query =
         database.prepare("select id, name from workflow_entity order by id").expect("a query");
     let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");

@@ -141,6 +141,14 @@ impl Writer {
         COLLECTIONS[usize::try_from(self.random.below(3)).expect("small")]
     }
 
+    /// Some writes of any kind, one after the other.
+    pub async fn write_times(&mut self, times: u32) {
+        self.now = self.log.at(Timestamp { time: u32::MAX, increment: 0 });
+        for _ in 0..times {
+            self.write().await;
+        }
+    }
+
     /// One write of any kind.
     pub async fn write(&mut self) {
         let name = self.pick();

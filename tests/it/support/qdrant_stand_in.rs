@@ -212,6 +212,21 @@ impl QdrantStandIn {
         self.lock().collections.keys().cloned().collect()
     }
 
+    /// The settings and points of each collection, by its name and by each of its aliases.
+    pub fn content(&self) -> BTreeMap<String, Value> {
+        let inner = self.lock();
+        let content = |collection: &Collection| {
+            let points: Vec<&Value> = collection.points.values().collect();
+            json!({ "collection": collection.describe(), "points": points })
+        };
+        let aliases = inner
+            .aliases
+            .iter()
+            .filter_map(|(alias, real)| Some((alias, inner.collections.get(real)?)));
+        let named = inner.collections.iter().chain(aliases);
+        named.map(|(name, collection)| (name.clone(), content(collection))).collect()
+    }
+
     /// Every call so far: method and path.
     pub fn calls(&self) -> Vec<String> {
         self.lock().calls.clone()

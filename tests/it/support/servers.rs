@@ -144,7 +144,8 @@ impl Drop for RabbitmqServer {
     }
 }
 
-fn script(name: &str, state: &TempDir) -> Command {
+/// A script of `dev/`, for a set of servers in this directory.
+pub fn script(name: &str, state: &TempDir) -> Command {
     let mut command = Command::new(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name));
     command.env("KALEEM_DEV_STATE", state.path()).stdin(Stdio::null()).stdout(Stdio::null());
     command

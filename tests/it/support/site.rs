@@ -78,6 +78,11 @@ impl Site {
         self.written()
     }
 
+    /// The same site with another config.
+    pub fn rewritten(self, config: String) -> Self {
+        Self { config, ..self }.written()
+    }
+
     /// Adds a source of file trees.
     pub fn with_files(self, name: &str, paths: &[&Path]) -> Self {
         self.with(&format!("[source.{name}]\ntype = \"files\"\npaths = {paths:?}"))

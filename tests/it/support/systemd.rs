@@ -7,19 +7,29 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use tempfile::TempDir;
+
 use super::{
     program::{Outcome, kaleem_dr, run},
-    servers,
+    servers::{self, script},
 };
 
 /// Our units have the same names in every test.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// The booted system, for one test at a time.
+/// A booted system.
 pub struct Systemd {
     /// A directory with the same path there and here.
     pub share: PathBuf,
-    _turn: MutexGuard<'static, ()>,
+    use_of: Use,
+}
+
+/// The use of a booted system.
+enum Use {
+    /// The shared one, for one test at a time.
+    Turn { _turn: MutexGuard<'static, ()> },
+    /// One that belongs to one test. It is stopped, and its disk is removed, when this value is dropped.
+    Own { state: TempDir },
 }
 
 impl Systemd {
@@ -28,9 +38,36 @@ impl Systemd {
         let share = servers::systemd_share()?;
         // A test that failed has already been reported.
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let system = Self { share, _turn: turn };
+        let system = Self { share, use_of: Use::Turn { _turn: turn } };
         system.succeed("rm -rf /etc/systemd/system/kaleem-dr-* /etc/systemd/system/*/kaleem-dr-*; systemctl daemon-reload");
         Some(system)
+    }
+
+    /// A machine for one test, as Debian's installer leaves it, with this host name; `None` where none can be booted.
+    pub fn machine(host: &str) -> Option<Self> {
+        let shared = servers::systemd_share()?;
+        // Next to the shared one, because its disk can hold the changes of a booted system.
+        let state =
+            tempfile::tempdir_in(state_of(&shared)).expect("a temporary directory can be made");
+        let output = script("dev/up", &state)
+            .env_remove("KALEEM_TEST_SYSTEMD")
+            .env("KALEEM_DEV_HOST_NAME", host)
+            .output()
+            .expect("dev/up can be run");
+        assert!(output.status.success(), "dev/up: {}", String::from_utf8_lossy(&output.stderr));
+        let share = state.path().join("run/systemd/share");
+        Some(Self { share, use_of: Use::Own { state } })
+    }
+
+    /// The path here of a path there.
+    pub fn at(&self, path: &str) -> PathBuf {
+        let root = state_of(&self.share).join("run/systemd.pid");
+        let text = fs::read_to_string(root).expect("its pid file");
+        let maker = text.split_whitespace().next().expect("a pid");
+        // The booted systemd is its only child, and has the mounts.
+        let children =
+            fs::read_to_string(format!("/proc/{maker}/task/{maker}/children")).expect("it runs");
+        Path::new("/proc").join(children.trim()).join("root").join(path.trim_start_matches('/'))
     }
 
     /// A copy of the program in the shared directory, made once in each run of the tests: an earlier run may have left another.
@@ -47,12 +84,11 @@ impl Systemd {
 
     /// Runs a shell command as root in the system.
     pub fn run(&self, command: &str) -> Outcome {
-        let state = self.share.ancestors().nth(3).expect("it is <state>/run/systemd/share");
         run(Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("dev/systemd"))
             .args(["run", "/bin/sh", "-c", command])
             .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("KALEEM_DEV_STATE", state)
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("KALEEM_DEV_STATE", state_of(&self.share))
             .stdin(Stdio::null()))
     }
 
@@ -84,4 +120,18 @@ impl Systemd {
         ));
         (show("Result"), journal)
     }
+}
+
+impl Drop for Systemd {
+    fn drop(&mut self) {
+        if let Use::Own { state } = &self.use_of {
+            // A drop cannot report a failure; the leftovers are in a temporary directory.
+            let _ = script("dev/down", state).status();
+        }
+    }
+}
+
+/// The directory of the set of servers that a shared directory belongs to.
+fn state_of(share: &Path) -> &Path {
+    share.ancestors().nth(3).expect("it is <state>/run/systemd/share")
 }

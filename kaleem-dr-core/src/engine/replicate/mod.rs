@@ -224,6 +224,16 @@ pub fn place(
     location.store_to_fill()
 }
 
+/// The size of all objects that a mirror of this repository has, in bytes.
+///
+/// # Errors
+/// If the repository cannot be listed.
+pub async fn stored_bytes(store: &dyn ObjectStore) -> Result<u64, RepositoryError> {
+    let inventory = Inventory::of(store).await?;
+    let sizes = ObjectKind::WRITTEN.iter().flat_map(|&kind| inventory.kind(kind).values());
+    Ok(sizes.sum())
+}
+
 /// The refusal to fill a mirror that an earlier pass filled and that is empty now.
 fn emptied(held: usize, mirror: &str) -> RepositoryError {
     RepositoryError::Guarded(format!(

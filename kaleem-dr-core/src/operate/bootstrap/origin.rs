@@ -1,5 +1,5 @@
 //! Remembers which repository this installation was set up from, so that `recover` needs no
-//! argument, and the measured restores of the lost machine.
+//! argument, and the measurements of the lost machine.
 
 use std::{
     fs, io,
@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ground::durable_file, operate::installation::Measured};
+use crate::{ground::durable_file, operate::installation::Measurements};
 
 /// Name of the file in the state directory.
 const FILE: &str = "recover-from.json";
@@ -20,15 +20,22 @@ const FILE: &str = "recover-from.json";
 pub struct Origin {
     /// Its name in the config.
     pub repository: String,
-    /// Measured restores of the lost machine, for the forecast.
+    /// Measurements of the lost machine, for the forecast.
     #[serde(default)]
-    pub measured: Vec<Measured>,
+    pub measured: Measurements,
 }
 
 impl Origin {
-    /// A repository of the config, with the measured restores of the lost machine.
-    pub fn new(repository: impl Into<String>, measured: Vec<Measured>) -> Self {
+    /// A repository of the config, with the measurements of the lost machine.
+    pub fn new(repository: impl Into<String>, measured: Measurements) -> Self {
         Self { repository: repository.into(), measured }
+    }
+
+    /// The measurements of the lost machine; none if they cannot be read, because then only the forecast
+    /// lacks them. Blocking.
+    #[must_use]
+    pub fn measurements(state_directory: &Path) -> Measurements {
+        Self::load(state_directory).ok().flatten().map(|origin| origin.measured).unwrap_or_default()
     }
 
     /// Reads it; `None` if this installation was not set up by `bootstrap`. Blocking.

@@ -7,6 +7,7 @@
 
 mod config_text;
 mod machine;
+mod measured;
 mod needed_secret;
 mod sealed;
 
@@ -18,6 +19,7 @@ pub(crate) use self::needed_secret::PASSPHRASE_KEY;
 pub use self::{
     config_text::InstalledConfig,
     machine::{Account, Group, Machine, Mount, Package},
+    measured::{Measured, MeasuredPass, Measurements},
     needed_secret::NeededSecret,
     sealed::{SealError, SealedSecrets},
 };
@@ -40,10 +42,6 @@ pub const INSTALLATION: &str = "installation.json";
 pub const SEALED_SECRETS: &str = "secrets.age";
 /// The format that this release writes, and the newest that it reads.
 const FORMAT: u32 = 1;
-/// Number of measured restores that are kept for each source, the newest ones.
-const MEASURED: usize = 6;
-/// Number of proofs in which they are searched.
-const PROOFS: usize = 2000;
 
 /// The description of an installation, as a snapshot contains it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +70,9 @@ pub struct Installation {
     /// Measured restores, for the forecast of a recovery; newest first.
     #[serde(default)]
     pub measured: Vec<Measured>,
+    /// Measured passes of mirrors, for the forecast of a recovery; newest first.
+    #[serde(default)]
+    pub passes: Vec<MeasuredPass>,
 }
 
 /// The server of a source.
@@ -84,20 +85,6 @@ pub struct ServerAddress {
     pub kind: String,
     /// Its address as the source shows it, without credentials.
     pub address: String,
-}
-
-/// A restore that a drill measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Measured {
-    /// Name of the source in the config.
-    pub source: SourceName,
-    /// Location of the repository that it was restored from, without credentials.
-    pub repository: String,
-    /// Size of the restored data, in bytes.
-    pub size_bytes: u64,
-    /// Duration of the restore with its comparison, in seconds.
-    pub seconds: f64,
 }
 
 /// Why an installation cannot be read from a snapshot.
@@ -149,26 +136,21 @@ impl Installation {
             machine: Machine::of(root),
             order: config.order.groups(&names),
             measured: Vec::new(),
+            passes: Vec::new(),
         }
     }
 
-    /// Adds the newest measured restores of a history.
+    /// Adds the newest measurements of a history, and `older` ones, such as those of a lost machine.
     ///
     /// # Errors
     /// If the history cannot be read.
-    pub fn with_measured(mut self, ledger: &Ledger) -> Result<Self, LedgerError> {
-        for proof in ledger.proofs(PROOFS)? {
-            let Some(seconds) = proof.restore_seconds.filter(|_| proof.is_good()) else { continue };
-            let of_source = self.measured.iter().filter(|known| known.source == proof.source);
-            if of_source.count() < MEASURED {
-                self.measured.push(Measured {
-                    source: proof.source,
-                    repository: proof.repository,
-                    size_bytes: proof.size_bytes,
-                    seconds,
-                });
-            }
-        }
+    pub fn with_measured(
+        mut self,
+        ledger: &Ledger,
+        older: &Measurements,
+    ) -> Result<Self, LedgerError> {
+        let Measurements { restores, passes } = Measurements::of(ledger)?.before(older);
+        (self.measured, self.passes) = (restores, passes);
         Ok(self)
     }
 

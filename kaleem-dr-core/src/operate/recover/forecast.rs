@@ -1,5 +1,7 @@
 //! The expected duration of a recovery, from measured restores.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::{
@@ -19,6 +21,13 @@ pub struct Forecast {
     /// The largest deviation of a measured restore from what would have been expected of it, in
     /// percent.
     pub error_percent: f64,
+}
+
+impl Forecast {
+    /// A duration that was measured just now.
+    pub(crate) fn measured(duration: Duration) -> Self {
+        Self { seconds: duration.as_secs_f64(), error_percent: LEAST_ERROR_PERCENT }
+    }
 }
 
 /// The expected duration of a restore of this size; `None` without measured restores.
@@ -49,6 +58,17 @@ pub(crate) fn in_groups(
         whole.seconds += slowest;
     }
     Some(whole)
+}
+
+/// The expected duration of parts that follow each other.
+pub(crate) fn one_after_another(parts: impl Iterator<Item = Forecast>) -> Forecast {
+    let nothing = Forecast { seconds: 0.0, error_percent: LEAST_ERROR_PERCENT };
+    parts.fold(nothing, |whole, part| {
+        let seconds = whole.seconds + part.seconds;
+        let wrong = |of: Forecast| of.seconds * of.error_percent;
+        let error_percent = (wrong(whole) + wrong(part)) / seconds.max(f64::EPSILON);
+        Forecast { seconds, error_percent: error_percent.max(LEAST_ERROR_PERCENT) }
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! recovery that was killed continues, and does nothing again that it has proven.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -36,8 +36,14 @@ struct Content {
     /// Id of the recovery.
     run: RunId,
     in_place: bool,
+    /// The moment that sources are recovered to; `None` for their points.
+    #[serde(default)]
+    moment: Option<String>,
     /// Name of the repository that the recovery reads, once it is decided.
     reads: Option<String>,
+    /// Names of repositories whose filling began and has not ended.
+    #[serde(default)]
+    filling: BTreeSet<String>,
     sources: BTreeMap<SourceName, Entry>,
     /// Time at which everything was recovered and recorded.
     #[serde(default)]
@@ -118,7 +124,9 @@ impl Journal {
             format: FORMAT,
             run,
             in_place,
+            moment: None,
             reads: None,
+            filling: BTreeSet::new(),
             sources: BTreeMap::new(),
             finished: None,
         });
@@ -140,6 +148,17 @@ impl Journal {
     pub(crate) fn begin_again(&mut self, sources: &[SourceName]) {
         self.content.finished = None;
         self.content.sources.retain(|name, _| !sources.is_empty() && !sources.contains(name));
+    }
+
+    /// Sets the moment that sources are recovered to. Returns the earlier one if sources were recovered
+    /// to it, or are being recovered: both must not be mixed.
+    pub(crate) fn set_moment(&mut self, moment: Option<String>) -> Result<(), String> {
+        if self.content.moment != moment && self.point().is_some() {
+            let points = || "their points".to_owned();
+            return Err(self.content.moment.clone().unwrap_or_else(points));
+        }
+        self.content.moment = moment;
+        Ok(())
     }
 
     /// The entry of a source.
@@ -171,6 +190,23 @@ impl Journal {
     /// Records the repository that this recovery reads.
     pub(crate) fn read_from(&mut self, repository: &str) -> Result<(), JournalError> {
         self.content.reads = Some(repository.to_owned());
+        self.save()
+    }
+
+    /// Reports whether the filling of a repository was interrupted, so that it exists and is not whole.
+    pub(crate) fn is_filling(&self, repository: &str) -> bool {
+        self.content.filling.contains(repository)
+    }
+
+    /// Records that the filling of a repository begins.
+    pub(crate) fn begin_filling(&mut self, repository: &str) -> Result<(), JournalError> {
+        self.content.filling.insert(repository.to_owned());
+        self.save()
+    }
+
+    /// Records that a repository is filled.
+    pub(crate) fn filled(&mut self, repository: &str) -> Result<(), JournalError> {
+        self.content.filling.remove(repository);
         self.save()
     }
 

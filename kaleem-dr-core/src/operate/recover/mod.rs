@@ -19,7 +19,7 @@ pub use self::{
     report::{Left, RecoveryReport, RepositoryOutcome},
 };
 pub(crate) use self::{
-    forecast::{forecast_of, in_groups},
+    forecast::{forecast_of, in_groups, one_after_another},
     journal::{Entry, Journal, State},
     points::{Chosen, choose_together},
     report::{line_of_error, line_of_restore, line_of_unavailable},

@@ -28,7 +28,8 @@ pub struct RecoveryPlan {
     pub sources: Vec<PlannedSource>,
     /// Notes about the choice of the points, one sentence each.
     pub notes: Vec<String>,
-    /// The expected duration of all restores; `None` if not every source was measured.
+    /// The expected duration of everything: filled repositories, restores, and updates of mirrors; `None`
+    /// if not every source was measured.
     pub forecast: Option<Forecast>,
 }
 
@@ -57,12 +58,16 @@ pub struct PlannedRepository {
     pub location: String,
     /// The origin of its content.
     pub from: RepositoryFrom,
+    /// Size of the objects to copy, in bytes; `None` if they were not listed.
+    pub size_bytes: Option<u64>,
+    /// The expected duration; `None` if no pass was ever measured.
+    pub forecast: Option<Forecast>,
 }
 
 impl PlannedRepository {
     /// A repository that is filled from this origin.
     pub(crate) fn new(name: String, location: String, from: RepositoryFrom) -> Self {
-        Self { name, location, from }
+        Self { name, location, from, size_bytes: None, forecast: None }
     }
 }
 

@@ -120,6 +120,7 @@ pub(crate) fn line_of_restore(
                 hook.output
             ))
         }))
+        .chain(report.warnings.iter().cloned().map(Finding::warning))
         .collect();
     found.restore_seconds = report.is_equal().then_some(seconds);
     found.seconds = seconds;

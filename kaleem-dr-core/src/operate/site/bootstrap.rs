@@ -20,13 +20,18 @@ use crate::{
         },
         doctor::{DoctorReport, Host},
         installation::{
-            INSTALLATION, Installation, Machine, NeededSecret, SEALED_SECRETS, SealedSecrets,
+            INSTALLATION, Installation, Machine, Measurements, NeededSecret, SEALED_SECRETS,
+            SealedSecrets,
         },
     },
 };
 
 /// Number of a host's newest snapshots in which its description is sought.
 const SOUGHT: usize = 20;
+
+/// Findings about repositories that `recover` fills. To follow their advice would be wrong: a repository that
+/// `init` creates has another id than its mirrors.
+const LEFT_TO_RECOVER: [&str; 3] = ["repository-missing", "mirror-missing", "mirror-never-made"];
 
 /// A repository that is read with nothing but the options.
 struct Opened {
@@ -46,7 +51,8 @@ impl Site {
     /// Reads the installation of a host from a repository, and writes its config, its secrets as far
     /// as they are known, and which repository to recover from. `ask` returns a secret that is
     /// neither given nor sealed; `None` leaves it missing. The repository is only read, without a
-    /// lock. Returns what was done, and the findings of [`Site::doctor`] afterwards.
+    /// lock. Returns what was done, and the findings of [`Site::doctor`] afterwards, except those about
+    /// repositories that [`Site::recover`] fills.
     ///
     /// # Errors
     /// [`SiteError::Refused`] if the repository has several hosts and none is named, or an existing
@@ -64,7 +70,8 @@ impl Site {
             .await
             .unwrap_or(Err(RepositoryError::Cancelled.into()))?;
         let site = opened_site(&done, (kinds, environment))?.with_cancellation(cancel.clone());
-        let report = site.doctor(Doctor::of(Host::this("/".into()))).await;
+        let mut report = site.doctor(Doctor::of(Host::this("/".into()))).await;
+        report.findings.retain(|found| !LEFT_TO_RECOVER.contains(&found.id));
         Ok((done, report))
     }
 }
@@ -130,7 +137,8 @@ pub(super) async fn set_up(
     };
     let made = check(wanted, &config, (kinds, environment))?;
     write(wanted, &placing)?;
-    let origin = Origin::new(config.repository, found.installation.measured);
+    let Installation { measured: restores, passes, .. } = found.installation;
+    let origin = Origin::new(config.repository, Measurements { restores, passes });
     let state = &made.config.settings.state_directory;
     origin.save(state).map_err(|cause| SiteError::File {
         path: Origin::path(state),

@@ -7,6 +7,7 @@ use crate::{
     engine::manifest::Enclosure,
     ground::error_chain,
     operate::{
+        bootstrap::Origin,
         config::{Config, SecretsKept, secret::Environment},
         history::History,
         installation::Installation,
@@ -60,8 +61,8 @@ fn described(
     sources: &[Arc<dyn Restorable>],
 ) -> Result<Installation, crate::engine::ledger::LedgerError> {
     let installation = Installation::of((config, environment), path, sources, Path::new("/"));
-    let history = History::open(&config.settings.state_directory)?;
-    installation.with_measured(history.ledger())
+    let state = &config.settings.state_directory;
+    installation.with_measured(History::open(state)?.ledger(), &Origin::measurements(state))
 }
 
 fn enclosed(

@@ -4,6 +4,7 @@
 //! that was killed continues. A source that fails leaves its command in the report, and the others
 //! are still recovered.
 
+mod forecasting;
 mod leftover;
 mod own_config;
 mod planning;
@@ -24,7 +25,10 @@ use crate::{
         monitor::{Ended, Job},
         recover::{Journal, Left, Recover, RecoveryPlan, RecoveryReport},
     },
-    recovery::drill::{DrillReport, ReportKind},
+    recovery::{
+        change_log::Moment,
+        drill::{DrillReport, ReportKind},
+    },
 };
 
 /// Time limit for a command of `recovery.after`.
@@ -169,6 +173,18 @@ impl Site {
         if let Some(finished) = journal.finished().filter(|_| !wanted.dry_run) {
             return Err(SiteError::Refused(format!(
                 "everything was recovered at {finished}; --again recovers it once more"
+            )));
+        }
+        let moment = wanted.moment.map(|moment| match moment {
+            Moment::Before(position) => format!("the moment before {position}"),
+            Moment::Newest => "the newest moment".to_owned(),
+        });
+        // A single source may be of another moment, if the operator asks for that.
+        if wanted.only.is_empty()
+            && let Err(earlier) = journal.set_moment(moment)
+        {
+            return Err(SiteError::Refused(format!(
+                "an earlier attempt has recovered sources to {earlier}; repeat its options to continue it, or begin again with --again"
             )));
         }
         Ok(journal)

@@ -1,28 +1,20 @@
 //! The plan of a recovery: the points, and what each source would change.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::super::{Site, SiteError};
 use crate::{
-    engine::repository::{Repository, SnapshotReader},
+    engine::repository::{Repository, RepositoryError, SnapshotReader},
     ground::{SourceError, SourceName, error_chain},
     operate::{
-        bootstrap::Origin,
         job::{Restoring, plan_restore},
-        recover::{
-            Chosen, Forecast, Journal, PlannedSource, Recover, RecoveryPlan, choose_together,
-            forecast_of, in_groups,
-        },
+        recover::{Chosen, Journal, PlannedSource, Recover, RecoveryPlan, choose_together},
     },
     recovery::{
-        objectives::Sample,
         points::ChosenPoint,
         source::{Restorable, RestoreRequest, RestoreTarget},
     },
 };
-
-/// Number of proofs in which measured restores are searched.
-const PROOFS: usize = 2000;
 
 /// Everything that a plan is made from.
 pub(super) struct Planning<'a> {
@@ -37,11 +29,16 @@ impl Planning<'_> {
     /// Makes the plan. A source that cannot be planned now has its error in it.
     pub(super) async fn plan(&self, journal: &Journal) -> Result<RecoveryPlan, SiteError> {
         let site = self.site.clone().with_repository(self.reads);
+        let began = Instant::now();
         let (repository, snapshots) = site.listed().await?;
+        let opening = began.elapsed();
         let made = self.made();
-        let has_log = |name: &SourceName| {
-            made.get(name)
-                .is_some_and(|made| made.as_ref().is_ok_and(|source| source.change_log().is_some()))
+        // A source that cannot be made yet, for example because its secret comes with the files, has
+        // the log that the config saves.
+        let saved = &self.site.config.settings.oplog.sources;
+        let has_log = |name: &SourceName| match made.get(name) {
+            Some(Ok(source)) => source.change_log().is_some(),
+            _ => saved.contains(name),
         };
         let begun = journal.point().filter(|_| self.wanted.point == "latest");
         let Chosen { points, notes } = choose_together(
@@ -51,6 +48,9 @@ impl Planning<'_> {
             &site.identity.scope,
             has_log,
         );
+        if self.wanted.moment.is_some() {
+            refuse_unreachable(&points, journal)?;
+        }
         let mut plan = RecoveryPlan {
             run: self.wanted.run.unwrap_or_default(),
             repository: self.reads.to_owned(),
@@ -62,7 +62,7 @@ impl Planning<'_> {
             forecast: None,
         };
         if self.wanted.in_place {
-            let (absent, unknown) = site.absent_repositories(self.reads).await;
+            let (absent, unknown) = site.absent_repositories(self.reads, journal).await;
             plan.repositories = absent;
             plan.notes.extend(unknown);
         }
@@ -92,7 +92,7 @@ impl Planning<'_> {
             planned.error = outcome.err();
             plan.sources.push(planned);
         }
-        self.forecast(&mut plan)?;
+        Box::pin(self.site.forecast(&mut plan, (began, opening))).await?;
         Ok(plan)
     }
 
@@ -109,8 +109,7 @@ impl Planning<'_> {
         source: &Arc<dyn Restorable>,
         chosen: &ChosenPoint,
     ) -> Result<(), SourceError> {
-        let failed =
-            |error: crate::engine::repository::RepositoryError| SourceError::Point(error.into());
+        let failed = |error: RepositoryError| SourceError::Point(error.into());
         if reader.is_none() {
             *reader = Some(repository.read(&chosen.snapshot).await.map_err(failed)?);
         }
@@ -128,37 +127,30 @@ impl Planning<'_> {
         planned.plan = Some(plan_restore(restoring, request(self.wanted)).await?);
         Ok(())
     }
+}
 
-    /// Adds what earlier drills, here or on the lost machine, let expect.
-    fn forecast(&self, plan: &mut RecoveryPlan) -> Result<(), SiteError> {
-        let history = self.site.history()?;
-        let proofs = history.ledger().proofs(PROOFS)?;
-        let state = &self.site.config.settings.state_directory;
-        // Without the memory of the lost machine, there is no forecast from it.
-        let measured = Origin::load(state).ok().flatten().map(|origin| origin.measured);
-        let measured = measured.unwrap_or_default();
-        for planned in &mut plan.sources {
-            let mut samples: Vec<Sample> = proofs
-                .iter()
-                .filter(|proof| proof.source == planned.source && proof.is_good())
-                .filter_map(|proof| Some(Sample::new(proof.size_bytes, proof.restore_seconds?)))
-                .collect();
-            let of_source = measured.iter().filter(|measured| measured.source == planned.source);
-            samples.extend(of_source.map(|one| Sample::new(one.size_bytes, one.seconds)));
-            planned.forecast = forecast_of(&samples, planned.size_bytes);
-        }
-        let left: Vec<SourceName> = plan
-            .sources
-            .iter()
-            .filter(|planned| !planned.is_recovered)
-            .map(|planned| planned.source.clone())
-            .collect();
-        let of = |name: &SourceName| -> Option<Forecast> {
-            plan.sources.iter().find(|planned| planned.source == *name)?.forecast
-        };
-        plan.forecast = in_groups(&self.site.config.order.groups(&left), of);
-        Ok(())
+/// Refuses a moment that a source has no point for: the others would be of a moment that was asked for, and it
+/// would be missing.
+fn refuse_unreachable(
+    points: &[(SourceName, Result<ChosenPoint, RepositoryError>)],
+    journal: &Journal,
+) -> Result<(), SiteError> {
+    let unreachable: Vec<String> = points
+        .iter()
+        .filter(|(name, _)| !journal.has_recovered(name))
+        .filter_map(|(name, point)| {
+            let error = point.as_ref().err()?;
+            Some(format!("source {name}: {}", error_chain(error)))
+        })
+        .collect();
+    if unreachable.is_empty() {
+        return Ok(());
     }
+    Err(SiteError::Refused(format!(
+        "nothing was written, because not every source can be restored to that moment: {}; choose another moment (`kaleem-dr points --moments`), \
+         or name the sources that can with --only",
+        unreachable.join("; ")
+    )))
 }
 
 /// The request for each source.

@@ -39,11 +39,12 @@ impl Site {
         }
     }
 
-    /// The repositories of the config that do not exist, except mirrors, which the next pass fills.
-    /// Also returns a note for each one that cannot be examined.
+    /// The repositories of the config that do not exist, or whose filling was interrupted, except
+    /// mirrors, which the next pass fills. Also returns a note for each one that cannot be examined.
     pub(super) async fn absent_repositories(
         &self,
         reads: &str,
+        journal: &Journal,
     ) -> (Vec<PlannedRepository>, Vec<String>) {
         let (mut absent, mut notes) = (Vec::new(), Vec::new());
         for (name, settings) in &self.config.settings.repository {
@@ -55,8 +56,8 @@ impl Site {
                 Err(error) => Err(error),
             };
             match opened {
-                Ok(()) => {}
-                Err(SiteError::Repository(RepositoryError::NotFound { .. })) => {
+                Ok(()) if !journal.is_filling(name) => {}
+                Ok(()) | Err(SiteError::Repository(RepositoryError::NotFound { .. })) => {
                     let from = self.origin_of(name, reads);
                     absent.push(PlannedRepository::new(name.clone(), self.place_of(name), from));
                 }
@@ -90,11 +91,17 @@ impl Site {
     ) -> Result<String, SiteError> {
         let mut reads = plan.repository.clone();
         for planned in &plan.repositories {
+            // Its config is written first: an interrupted one exists, and has no points yet.
+            journal.begin_filling(&planned.name)?;
+            failpoint::pass(Step::Recover);
             let filled = self.fill(planned, plan).await;
             if self.cancel.is_cancelled() {
                 return Err(RepositoryError::Cancelled.into());
             }
             failpoint::pass(Step::Recover);
+            if filled.is_ok() {
+                journal.filled(&planned.name)?;
+            }
             let error = filled.as_ref().err().map(|error| error_chain(error));
             match &error {
                 None if self.is_primary(&planned.name) => reads.clone_from(&planned.name),
@@ -136,7 +143,14 @@ impl Site {
             }
             RepositoryFrom::Copy => {
                 let site = self.clone().with_repository(&to);
-                Box::pin(site.init_repository(&Init::of(2, Some(from.clone())))).await?;
+                // It exists if an earlier attempt was interrupted.
+                match site.repository().await {
+                    Ok(_) => {}
+                    Err(SiteError::Repository(RepositoryError::NotFound { .. })) => {
+                        Box::pin(site.init_repository(&Init::of(2, Some(from.clone())))).await?;
+                    }
+                    Err(error) => return Err(error),
+                }
                 self.copy_points(&from, &to, plan).await
             }
         }
@@ -162,7 +176,7 @@ impl Site {
     }
 
     /// Reports whether a repository is the one that commands use without `--repo`.
-    fn is_primary(&self, name: &str) -> bool {
+    pub(super) fn is_primary(&self, name: &str) -> bool {
         let mut site = self.clone();
         site.chosen = None;
         site.chosen_repository().is_ok_and(|(primary, _)| primary == name)
