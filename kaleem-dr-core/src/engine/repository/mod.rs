@@ -29,6 +29,7 @@ pub mod names;
 mod object_key;
 mod objects;
 mod pack;
+mod prepared;
 mod progress_bars;
 mod prune;
 mod reach;

@@ -1,51 +1,36 @@
 //! Captures one source into one snapshot.
 //!
-//! The archiver of rustic_core runs on blocking threads behind a gate that withholds the snapshot file, while the source feeds it
+//! An archiver runs on blocking threads behind a gate that withholds the snapshot file, while the source feeds it
 //! through the artifact pipe. Only if both have succeeded does [`super::commit`] release the snapshot.
 
 use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use jiff::Zoned;
-use nix::unistd::{getgid, getuid};
-use rustic_core::{
-    BackupOptions, OpenStatus, ParentOptions, SnapshotGroupCriterion, SnapshotOptions, TreeId,
-    repofile::SnapshotFile,
-};
-use serde_json::json;
-use tokio::{
-    sync::mpsc::Receiver,
-    task::{JoinError, JoinHandle},
-};
+use tokio::task::{JoinError, JoinHandle};
 
 use super::{
-    Repository, RepositoryError,
-    archive::{self, Archive},
-    backend::{Backend, Gate},
+    Repository, RepositoryError, archive,
+    backend::Gate,
     backpressure::Backpressure,
     blocking, commit,
-    crypto::RepositoryKey,
     feed::Feed,
     lock::Lock,
-    reach::Reach,
+    prepared::{Archived, CaptureBar, Prepared, snapshot_file},
     snapshot,
-    snapshot::{Content, Snapshot, SnapshotId},
+    snapshot::{Content, SnapshotId},
 };
 use crate::{
     CancellationToken,
     engine::{
-        artifact::{Capture, CaptureOutcome, CaptureState, Entry},
+        artifact::{Capture, CaptureOutcome, CaptureState},
         change_log::LogSpan,
         manifest::{Enclosure, MANIFEST_FORMAT, Manifest},
         source::Source,
     },
     ground::{
-        Exit, RunId, SourceError, SourceName, error_chain, host,
-        host::HostName,
-        progress::{ProgressSink, StageProgress, Unit},
+        Exit, RunId, SourceError, SourceName, error_chain, host::HostName, progress::ProgressSink,
     },
 };
 
@@ -56,8 +41,6 @@ pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION")
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// The same after a cancellation: every command then ends within two seconds.
 const LAST_WORDS_CANCELLED: Duration = Duration::from_millis(800);
-/// The name of rustic_core's progress bar for a capture.
-const ARCHIVING: &str = "backing up";
 
 /// Options for saving a source.
 #[derive(Clone, Debug)]
@@ -377,181 +360,4 @@ fn manifest(
         details: outcome.details,
         change_log: outcome.change_log,
     }
-}
-
-/// A repository with its index in memory, and the snapshot from which unchanged files are reused.
-struct Prepared {
-    engine: rustic_core::Repository<rustic_core::IndexedFullStatus>,
-    backend: Backend,
-    key: RepositoryKey,
-    bar: Arc<CaptureBar>,
-    /// Total size of the packs, in bytes; 0 if unknown.
-    repository_bytes: u64,
-    parent: Option<(SnapshotId, TreeId)>,
-    /// The parent's trees, which are known to be whole.
-    reach: Reach,
-    /// The reason why the last snapshot is not used as parent.
-    healed: Option<String>,
-}
-
-/// Shows rustic_core's progress bar of a capture under the source's name. It also counts unchanged files, and its total is the
-/// size of the last snapshot, so that rate and end can be estimated.
-#[derive(Debug)]
-struct CaptureBar {
-    sink: Arc<dyn ProgressSink>,
-    title: String,
-    expected: OnceLock<u64>,
-}
-
-impl CaptureBar {
-    fn of(source: &SourceName, sink: &Arc<dyn ProgressSink>) -> Arc<Self> {
-        Arc::new(Self {
-            sink: sink.clone(),
-            title: format!("capturing {source}"),
-            expected: OnceLock::new(),
-        })
-    }
-}
-
-impl ProgressSink for CaptureBar {
-    fn begin(&self, title: &str, unit: Unit, total: Option<u64>) -> Arc<dyn StageProgress> {
-        if title == ARCHIVING {
-            self.sink.begin(&self.title, unit, self.expected.get().copied())
-        } else {
-            self.sink.begin(title, unit, total)
-        }
-    }
-}
-
-struct Archived {
-    engine: rustic_core::Repository<OpenStatus>,
-    file: SnapshotFile,
-}
-
-impl Prepared {
-    fn new(
-        repository: &Repository,
-        gate: Arc<Gate>,
-        bar: &Arc<CaptureBar>,
-        snapshots: &[Snapshot],
-        (host, source): (&HostName, &SourceName),
-        roots: &[PathBuf],
-        stop: &CancellationToken,
-    ) -> Result<Self, RepositoryError> {
-        let progress: Arc<dyn ProgressSink> = bar.clone();
-        let now = jiff::Timestamp::now();
-        let newest = |matches: &dyn Fn(&Snapshot) -> bool, snapshots: &[Snapshot]| {
-            snapshots
-                .iter()
-                .filter(|snapshot| {
-                    snapshot.host() == host.as_str()
-                        && !snapshot.is_of_the_future(now)
-                        && matches(snapshot)
-                })
-                .max_by_key(|snapshot| snapshot.time().timestamp())
-                .map(Snapshot::id)
-        };
-        // In a repository taken over from restic, the first run starts from its last snapshot of the same paths.
-        let parent = newest(&|snapshot| snapshot.source().as_ref() == Some(source), snapshots)
-            .or_else(|| newest(&|snapshot| snapshot.paths() == roots, snapshots));
-        let parent = snapshots.iter().find(|snapshot| Some(snapshot.id()) == parent);
-        if let Some(size_bytes) = parent.and_then(Snapshot::size_bytes) {
-            // Set once, before anything is captured.
-            let _ = bar.expected.set(size_bytes);
-        }
-        let inner = &repository.0;
-        let backend = Backend::new(inner.store.clone(), inner.runtime.clone(), gate.clone());
-        let engine = repository.indexed(gate, &progress)?;
-        // The engine reuses data of a parent without checking them. So the parent must be whole; otherwise everything is read and
-        // stored again.
-        let mut reach = Reach::default();
-        let lost = parent
-            .map(|parent| reach.walk(&engine, parent.file.tree, &|_| false, stop))
-            .transpose()?;
-        let (parent, healed) = match (parent, lost) {
-            (Some(parent), Some(lost)) if !lost.is_empty() => {
-                let id = parent.id().short();
-                (
-                    None,
-                    Some(format!(
-                        "of the last snapshot, {id}, {lost}; so everything was read, and what was lost is stored again"
-                    )),
-                )
-            }
-            (parent, _) => (parent.map(|parent| (parent.id(), parent.file.tree)), None),
-        };
-        let (key, bar, repository_bytes) = (inner.key.clone(), bar.clone(), 0);
-        Ok(Self { engine, backend, key, bar, repository_bytes, parent, reach, healed })
-    }
-
-    /// Archives files of this host.
-    fn archive_files(
-        self,
-        entries: Receiver<Vec<Entry>>,
-        state: &Arc<CaptureState>,
-        (roots, mut file): (&[PathBuf], SnapshotFile),
-        is_dry_run: bool,
-    ) -> Result<Archived, RepositoryError> {
-        let paths = roots.iter().map(|root| root.to_str()).collect::<Option<Vec<&str>>>();
-        file.paths =
-            paths.and_then(|paths| serde_json::from_value(json!(paths)).ok()).ok_or_else(|| {
-                RepositoryError::NotCommitted("a path of the source is not UTF-8".into())
-            })?;
-        if let Some((parent, _)) = self.parent {
-            file.parent = Some(parent.0);
-            file.parents = vec![parent.0];
-        }
-        let progress = self.bar.begin(ARCHIVING, Unit::Bytes, None);
-        let archive = Archive {
-            engine: &self.engine,
-            backend: &self.backend,
-            key: &self.key,
-            parent: self.parent.map(|(_, tree)| tree),
-            repository_bytes: self.repository_bytes,
-            state,
-            progress: &*progress,
-            is_dry_run,
-        };
-        let (tree, summary) = archive.run(entries)?;
-        (file.tree, file.summary) = (tree, Some(summary));
-        Ok(Archived { engine: self.engine.drop_index(), file })
-    }
-
-    /// Archives the streams of a source, and its files.
-    fn archive(
-        self,
-        feed: &Feed,
-        (roots, file): (&[PathBuf], SnapshotFile),
-        dry_run: bool,
-    ) -> Result<Archived, RepositoryError> {
-        let failed = || RepositoryError::engine("write to");
-        let parents = match self.parent {
-            Some((id, _)) => ParentOptions::default()
-                .parents(vec![id.to_string()])
-                .group_by(SnapshotGroupCriterion::new()),
-            None => ParentOptions::default().force(true),
-        };
-        let options = BackupOptions::default().parent_opts(parents).dry_run(dry_run).no_scan(true);
-        let file = self.engine.archive(&options, feed, file, roots).map_err(failed())?;
-        Ok(Archived { engine: self.engine.drop_index(), file })
-    }
-}
-
-/// The snapshot file, without its tree.
-fn snapshot_file(
-    (host, label): (&HostName, String),
-    tags: &str,
-) -> Result<SnapshotFile, RepositoryError> {
-    let failed = || RepositoryError::engine("write to");
-    let mut file = SnapshotOptions::default()
-        .host(Some(host.to_string()))
-        .label(label)
-        .time(Zoned::now())
-        .add_tags(tags)
-        .and_then(|options| options.to_snapshot())
-        .map_err(failed())?;
-    PROGRAM.clone_into(&mut file.program_version);
-    file.username = host::user();
-    (file.uid, file.gid) = (getuid().as_raw(), getgid().as_raw());
-    Ok(file)
 }
