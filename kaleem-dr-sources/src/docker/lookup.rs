@@ -18,6 +18,8 @@ pub(crate) struct Lookup {
     choice: Choice,
     engine: Engine,
     port: u16,
+    /// The container in which this process runs, of this engine or another one.
+    own: Option<String>,
 }
 
 /// The reason why the address of a container is unknown, with advice.
@@ -56,7 +58,8 @@ impl Lookup {
     /// # Errors
     /// If the config does not select a container.
     pub(crate) fn new(config: &DockerContainer, port: u16) -> Result<Self, DockerConfigError> {
-        Ok(Self { choice: config.choice()?, engine: Engine::at(&config.socket), port })
+        let engine = Engine::at(&config.socket);
+        Ok(Self { choice: config.choice()?, engine, port, own: own::container_id() })
     }
 
     /// Asks the engine for the address at which the port can be reached from this process.
@@ -75,8 +78,8 @@ impl Lookup {
             Choice::Label(label) => self.with_label(label).await?,
         };
         // If the engine does not know it, it belongs to another one, and this process runs where the engine's host is.
-        let own = match own::container_id() {
-            Some(id) => self.engine.inspect(&id).await?,
+        let own = match &self.own {
+            Some(id) => self.engine.inspect(id).await?,
             None => None,
         };
         address::of(&found, self.port, own.as_ref())
@@ -159,7 +162,7 @@ mod tests {
 
     fn at(mut container: DockerContainer, socket: &Path) -> Lookup {
         container.socket = socket.to_path_buf();
-        Lookup::new(&container, 27017).unwrap()
+        Lookup { own: None, ..Lookup::new(&container, 27017).unwrap() }
     }
 
     fn running() -> Value {
@@ -191,6 +194,23 @@ mod tests {
         std::fs::remove_file(&socket).unwrap();
         drop(BoundListener::bind(&socket).unwrap());
         assert!(lookup.find().await.unwrap_err().contains("start Docker"));
+    }
+
+    #[tokio::test]
+    async fn a_process_in_a_container_of_this_engine_is_not_on_its_host() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("engine.sock");
+        let on_host = at(DockerContainer::named("kaleem-mongo"), &socket);
+        let lookup = Lookup { own: Some("c0".into()), ..on_host };
+        let own = json!({ "Id": "c0", "State": { "Running": true } });
+        let replies = [("200 OK", running()), ("200 OK", own)];
+        let (requests, found) = tokio::join!(stand_in(&socket, &replies), lookup.find());
+        assert_eq!(requests[1], "GET /containers/c0/json HTTP/1.1");
+        assert!(found.unwrap_err().contains("shares no network"));
+
+        let replies = [("200 OK", running()), ("404 Not Found", json!({}))];
+        let (_, of_another_engine) = tokio::join!(stand_in(&socket, &replies), lookup.find());
+        assert_eq!(of_another_engine.unwrap().to_string(), "127.0.0.1:27099");
     }
 
     #[tokio::test]
