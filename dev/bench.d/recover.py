@@ -111,7 +111,7 @@ def set_up(client):
         f'[source.configs]\ntype = "files"\npaths = ["{TREE}"]\n'
         f'[source.mongo]\ntype = "mongodb"\nuri = {{ file = "{SITE}/mongo.uri" }}\n'
         f'[source.rabbitmq]\ntype = "rabbitmq"\nurl = "{BROKER_URL}"\nusername = "{BROKER.username}"\n'
-        f'password = {{ file = "{SITE}/rabbitmq.pass" }}\nvhosts = ["{VHOST}"]\n'
+        f'password = {{ file = "{SITE}/rabbitmq.pass" }}\n'
     )
     ours("init")
     ours("backup")
