@@ -44,14 +44,9 @@ impl Site {
         let restores = in_groups(&self.config.order.groups(&left), of);
         let filling = plan.repositories.iter().filter_map(|planned| planned.forecast);
         let settling = if plan.in_place { self.settling(&measured) } else { Vec::new() };
-        // Each repository is opened for its runs, each mirror for its pass, and one for the restores.
-        let opened = if plan.in_place {
-            1 + self.config.settings.repository.len() + settling.len()
-        } else {
-            1
-        };
-        let opened = opening * u32::try_from(opened).unwrap_or(u32::MAX);
-        let fixed = Forecast::measured(opened + began.elapsed());
+        // The openings that follow find the index in the cache, or on disk: together they take about as
+        // long as the first one.
+        let fixed = Forecast::measured(began.elapsed() + opening);
         let parts = filling.chain(settling).chain([fixed]);
         plan.forecast = restores.map(|restores| one_after_another(parts.chain([restores])));
         Ok(())
