@@ -21,7 +21,6 @@ use super::{
     crypto::RepositoryKey,
     feed::Feed,
     reach::Reach,
-    save::PROGRAM,
     snapshot::{Snapshot, SnapshotId},
 };
 use crate::{
@@ -33,6 +32,9 @@ use crate::{
         progress::{ProgressSink, StageProgress, Unit},
     },
 };
+
+/// Program name and version, as snapshots and manifests record it.
+pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
 
 /// The name of rustic_core's progress bar for a capture.
 const ARCHIVING: &str = "backing up";

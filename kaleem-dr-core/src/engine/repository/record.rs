@@ -19,7 +19,7 @@ use super::{
     commit::{self, document, encrypted_objects},
     lock::Lock,
     pack::{BlobKind, PackWriter},
-    save::PROGRAM,
+    prepared::PROGRAM,
     snapshot::{RECORD_TAG, SOURCE_PREFIX, Snapshot, SnapshotId},
     tree_entry::go_mode,
 };

@@ -17,7 +17,7 @@ use super::{
     blocking, commit,
     feed::Feed,
     lock::Lock,
-    prepared::{Archived, CaptureBar, Prepared, snapshot_file},
+    prepared::{Archived, CaptureBar, PROGRAM, Prepared, snapshot_file},
     snapshot,
     snapshot::{Content, SnapshotId},
 };
@@ -33,9 +33,6 @@ use crate::{
         Exit, RunId, SourceError, SourceName, error_chain, host::HostName, progress::ProgressSink,
     },
 };
-
-/// Program name and version, as snapshots and manifests record it.
-pub(crate) const PROGRAM: &str = concat!("kaleem-dr ", env!("CARGO_PKG_VERSION"));
 
 /// Time for a source to remove what it created on its server, after the repository has failed.
 const LAST_WORDS: Duration = Duration::from_secs(10);

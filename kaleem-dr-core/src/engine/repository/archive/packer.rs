@@ -1,7 +1,7 @@
 //! Collects new blobs in packs, and packs in index files (restic, `doc/design.rst`, "Pack Format" and "Indexing").
 //!
-//! The thread that fills a pack writes it, so readers wait while the store is behind, and no more packs are in memory than
-//! threads.
+//! The thread that fills a pack writes it, and while it does, the others fill the next one and then wait. So two packs of a kind
+//! are in memory, however slow the store is.
 
 use std::{
     collections::HashSet,
@@ -114,6 +114,8 @@ pub(super) struct Packer<'a> {
     pack_bytes: usize,
     seen: Mutex<HashSet<Id>>,
     filling: Mutex<Filling>,
+    /// Held while a pack is written.
+    writing: Mutex<()>,
     added: Added,
 }
 
@@ -177,6 +179,7 @@ impl<'a> Packer<'a> {
             pack_bytes: usize::try_from(grown.min(u64::from(largest))).unwrap_or(usize::MAX),
             seen: Mutex::default(),
             filling: Mutex::default(),
+            writing: Mutex::default(),
             added: Added::default(),
         }
     }
@@ -205,11 +208,15 @@ impl<'a> Packer<'a> {
             filling.push(id, self.kind, &encrypted, plain_length)?;
             let is_full =
                 filling.bytes.len() >= self.pack_bytes || filling.blobs.len() >= BLOBS_IN_PACK;
-            is_full.then(|| mem::take(&mut *filling))
+            // Waits for the pack before, with this one in hand, so that no third one is begun.
+            is_full.then(|| (held(&self.writing), mem::take(&mut *filling)))
         };
         self.added.blobs.fetch_add(1, Ordering::Relaxed);
         self.added.plain_bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
-        full.map_or(Ok(()), |full| self.write(full))
+        match full {
+            Some((_writing, pack)) => self.write(pack),
+            None => Ok(()),
+        }
     }
 
     /// Writes what is left.
