@@ -154,21 +154,18 @@ async fn lost_cursors_connections_and_members_end_no_capture() {
         let counted = faults.clone();
         let restored = captured_is_the_moment(seed, move |command, elapsed| {
             let of_reads = command.contains_key("getMore") || command.contains_key("find");
-            let of_listings = command.contains_key("listCollections");
-            if !(of_reads || of_listings) || elapsed.is_zero() {
+            if !of_reads || elapsed.is_zero() {
                 return Fate::Passes;
             }
             let is_oplog = |name: &str| command.get_str(name).is_ok_and(|of| of == "oplog.rs");
             let of_oplog = is_oplog("find") || is_oplog("collection");
             let mut random = random.lock().expect("no other thread failed");
             let fate = match random.below(12) {
-                3 => Fate::Cut,
-                4 if of_listings => Fate::fails(11602, "InterruptedDueToReplStateChange"),
-                _ if of_listings => return Fate::Passes,
                 0 => Fate::fails(43, "CursorNotFound"),
                 1 => Fate::fails(175, "QueryPlanKilled"),
                 // The oplog is not read in a snapshot.
                 2 if !of_oplog => Fate::fails(239, "SnapshotTooOld"),
+                3 => Fate::Cut,
                 _ => return Fate::Waits(Duration::from_millis(5)),
             };
             counted.fetch_add(1, Ordering::SeqCst);

@@ -60,7 +60,7 @@ impl<'a> Restoration<'a> {
     ) -> Result<Self, SourceError> {
         if request.existing != Existing::Replace {
             return Err(SourceError::Unsupported(
-                "Qdrant restores only whole collections, so nothing can be added to an existing one: leave out --existing"
+                "Qdrant restores only whole collections, so nothing can be merged into one: leave out --existing"
                     .into(),
             ));
         }

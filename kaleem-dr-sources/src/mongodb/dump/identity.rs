@@ -15,11 +15,9 @@ use crate::mongodb::server::{
     listing::{self, CollectionKind, CollectionSpec},
 };
 
-/// A listing that fails is repeated for this long: longer than the election of a primary takes.
+/// The check at the end of a read is retried for this long: longer than the election of a primary takes.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// The initial pause between two attempts.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(5);
 /// A listing may be taken in the middle of a rename: not every server renames atomically.
 const LOOKS: u32 = 3;
 const PAUSE_BETWEEN_LOOKS: Duration = Duration::from_millis(300);
@@ -60,40 +58,31 @@ impl Identity<'_> {
         }
     }
 
-    /// Looks for the collection, which was last known by `name`.
-    ///
-    /// # Errors
-    /// If the server cannot answer for two minutes: then nothing is known about the collection.
+    /// Looks for the collection, which was last known by `name`. On a server that cannot be reached at the moment, it counts as
+    /// unchanged: the next request to it fails too.
     pub(super) async fn locate(&self, name: &str) -> Result<Whereabouts, SourceError> {
-        Ok(match self.find(name).await? {
-            (Some(now), _) if now == name => Whereabouts::Same,
-            (Some(now), _) => Whereabouts::Renamed(now),
-            (None, _) => Whereabouts::Gone,
-        })
+        match self.find(name).await {
+            Ok((Some(now), _)) if now == name => Ok(Whereabouts::Same),
+            Ok((Some(now), _)) => Ok(Whereabouts::Renamed(now)),
+            Ok((None, _)) => Ok(Whereabouts::Gone),
+            Err(SourceError::Unreachable { .. } | SourceError::Server { .. }) => {
+                Ok(Whereabouts::Same)
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// The present name, and a time of the server at which the collection still existed. A member that steps down, or a
-    /// connection that breaks, must not discard what was read, so it is tried again.
+    /// The present name, and a time of the server at which the collection still existed.
     async fn find(&self, name: &str) -> Result<(Option<String>, Option<Timestamp>), SourceError> {
-        let (began, mut looks, mut pause) = (Instant::now(), 0, FIRST_PAUSE);
-        loop {
-            match self.look(name).await {
-                Ok(found) => {
-                    looks += 1;
-                    if found.0.is_some() || looks == LOOKS || !self.can_be_followed() {
-                        return Ok(found);
-                    }
-                    tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
-                }
-                Err(SourceError::Unreachable { .. } | SourceError::Server { .. })
-                    if began.elapsed() < PATIENCE =>
-                {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-                Err(error) => return Err(error),
+        let mut found = self.look(name).await?;
+        for _ in 1..LOOKS {
+            if found.0.is_some() || !self.can_be_followed() {
+                break;
             }
+            tokio::time::sleep(PAUSE_BETWEEN_LOOKS).await;
+            found = self.look(name).await?;
         }
+        Ok(found)
     }
 
     /// Looks under `name` first, then among all collections of the database.
@@ -124,13 +113,24 @@ impl Identity<'_> {
         if moment.oplog_after().is_none() {
             return Ok(());
         }
-        match self.find(&self.spec.name).await? {
-            (Some(_), Some(at)) => moment.finish(self.spec.namespace(), at),
-            (Some(_), None) => {}
-            (None, _) => {
-                moment.leave();
+        let began = Instant::now();
+        loop {
+            match self.find(&self.spec.name).await {
+                Ok((Some(_), Some(at))) => moment.finish(self.spec.namespace(), at),
+                Ok((Some(_), None)) => {}
+                Ok((None, _)) => {
+                    moment.leave();
+                }
+                // A member that steps down, or a connection that breaks, must not discard what was read.
+                Err(SourceError::Unreachable { .. } | SourceError::Server { .. })
+                    if began.elapsed() < PATIENCE =>
+                {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
             }
+            return Ok(());
         }
-        Ok(())
     }
 }
