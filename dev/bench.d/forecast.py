@@ -18,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lost_machine
 import pymongo
 
 PROGRAM, HOME = sys.argv[1], Path(sys.argv[2]).resolve() / "forecast"
@@ -40,12 +41,6 @@ def run(*args):
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, args))} ended with {done.returncode}: {done.stdout}{done.stderr}")
     return done.stdout
-
-
-def secret(path, text):
-    path.write_text(text)
-    path.chmod(0o600)
-    return path
 
 
 def text(rng, size):
@@ -83,22 +78,7 @@ def set_up():
     shutil.rmtree(HOME, ignore_errors=True)
     SITE.mkdir(parents=True)
     KEPT.mkdir()
-    for name, value in (
-        ("password", "bench"),
-        ("mongo.uri", f"{MONGO}{DATABASE}"),
-        ("key.id", os.environ["KALEEM_TEST_S3_KEY"]),
-        ("key.secret", os.environ["KALEEM_TEST_S3_SECRET"]),
-    ):
-        secret(SITE / name, value)
-        secret(KEPT / name, value)
-    (SITE / "kaleem-dr.toml").write_text(
-        f'host = "bench"\nstate_directory = "{SITE}/state"\ncache_directory = "{SITE}/cache"\n[tripwire]\nenabled = false\n'
-        f'[repository.local]\nlocation = "{SITE}/repository"\npassword = {{ file = "{SITE}/password" }}\n'
-        f'[repository.r2]\nlocation = "{BUCKET}"\nmirror_of = "local"\npassword = {{ file = "{SITE}/password" }}\n'
-        f'access_key_id = {{ file = "{SITE}/key.id" }}\nsecret_access_key = {{ file = "{SITE}/key.secret" }}\n'
-        f'[source.configs]\ntype = "files"\npaths = ["{SITE}/tree"]\n'
-        f'[source.mongo]\ntype = "mongodb"\nuri = {{ file = "{SITE}/mongo.uri" }}\n'
-    )
+    lost_machine.set_up(SITE, KEPT, BUCKET, f"{MONGO}{DATABASE}")
     run("init")
 
 

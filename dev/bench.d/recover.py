@@ -20,6 +20,7 @@ import time
 import urllib.parse
 from pathlib import Path
 
+import lost_machine
 import pymongo
 
 PROGRAM, HOME = sys.argv[1], Path(sys.argv[2]).resolve() / "recover"
@@ -83,36 +84,19 @@ def sample(client):
         curl("PUT", f"queues/{VHOST}/queue-{number}", *body)
 
 
-def secret(path, text):
-    path.write_text(text)
-    path.chmod(0o600)
-
-
 def set_up(client):
     shutil.rmtree(HOME, ignore_errors=True)
     for directory in (SITE, KEPT, STAGED):
         directory.mkdir(parents=True)
     client.drop_database(DATABASE)
     sample(client)
-    for name, value in (
-        ("password", "bench"),
-        ("mongo.uri", f"{MONGO}{DATABASE}"),
-        ("rabbitmq.pass", BROKER.password),
-        ("key.id", ENV["AWS_ACCESS_KEY_ID"]),
-        ("key.secret", ENV["AWS_SECRET_ACCESS_KEY"]),
-    ):
-        secret(SITE / name, value)
-        secret(KEPT / name, value)
-    (SITE / "kaleem-dr.toml").write_text(
-        f'host = "bench"\nstate_directory = "{SITE}/state"\ncache_directory = "{SITE}/cache"\n[tripwire]\nenabled = false\n'
-        f'[repository.local]\nlocation = "{SITE}/repository"\npassword = {{ file = "{SITE}/password" }}\n'
-        f'[repository.r2]\nlocation = "{BUCKET}-ours"\nmirror_of = "local"\npassword = {{ file = "{SITE}/password" }}\n'
-        f'access_key_id = {{ file = "{SITE}/key.id" }}\nsecret_access_key = {{ file = "{SITE}/key.secret" }}\n'
-        f'[source.configs]\ntype = "files"\npaths = ["{TREE}"]\n'
-        f'[source.mongo]\ntype = "mongodb"\nuri = {{ file = "{SITE}/mongo.uri" }}\n'
+    for directory in (SITE, KEPT):
+        lost_machine.secret(directory / "rabbitmq.pass", BROKER.password)
+    broker = (
         f'[source.rabbitmq]\ntype = "rabbitmq"\nurl = "{BROKER_URL}"\nusername = "{BROKER.username}"\n'
         f'password = {{ file = "{SITE}/rabbitmq.pass" }}\n'
     )
+    lost_machine.set_up(SITE, KEPT, f"{BUCKET}-ours", f"{MONGO}{DATABASE}", broker)
     ours("init")
     ours("backup")
     ours("replicate")

@@ -18,14 +18,12 @@ use kaleem_dr_sources::qdrant::QdrantSource;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{
-    qdrant::{Captured, Server, alike, beside, in_place, restore},
-    support::{
-        qdrant_cluster_stand_in::{ClusterFaults, QdrantClusterStandIn, exchanges, recorded_file},
-        qdrant_stand_in::{API_KEY, QdrantStandIn, Refusal},
-        servers::qdrant_engine,
-        site::Site,
-    },
+use crate::support::{
+    qdrant_cluster_stand_in::{ClusterFaults, QdrantClusterStandIn, exchanges, recorded_file},
+    qdrant_scene::{Captured, Server, alike, beside, in_place, restore},
+    qdrant_stand_in::{API_KEY, QdrantStandIn, Refusal},
+    servers::qdrant_engine,
+    site::Site,
 };
 
 /// A cluster, and the names on it that belong to one test.

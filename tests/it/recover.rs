@@ -5,7 +5,7 @@ use std::{
     env, fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use crate::support::{
     lost::{Content, Lost},
     mirror::flip_byte,
     mongo_writer::Random,
-    program::{Outcome, run},
+    program::{Outcome, run, start},
     qdrant_stand_in::Faults,
 };
 
@@ -203,12 +203,7 @@ impl Kill {
                 run(command.env("KALEEM_DR_FAILPOINT", format!("any=kill:{nth}")))
             }
             Self::After(time) => {
-                let mut child = command
-                    .stdin(Stdio::null())
-                    .stdout(Stdio::piped())
-                    .stderr(Stdio::piped())
-                    .spawn()
-                    .expect("the program can be run");
+                let mut child = start(command);
                 std::thread::sleep(*time);
                 // It may have ended already.
                 let _ = child.kill();

@@ -22,7 +22,7 @@ use nix::{
 
 use crate::support::{
     mirror::noise,
-    program::{Outcome, run},
+    program::{Outcome, run, start},
     seed,
     site::{PASSWORD, Site},
 };
@@ -39,12 +39,7 @@ struct Running {
 
 impl Running {
     fn begin(command: &mut Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program can be run");
+        let mut child = start(command);
         let stderr = BufReader::new(child.stderr.take().expect("it is a pipe"));
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {

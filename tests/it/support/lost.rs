@@ -28,12 +28,13 @@ use super::{
 };
 
 /// Everything that users of the site would notice.
+#[derive(Debug, PartialEq)]
 pub struct Content {
-    mongo: BTreeMap<String, Vec<Document>>,
-    rabbitmq: Value,
-    qdrant: BTreeMap<String, Value>,
-    workflows: Vec<(String, String)>,
-    tree: Tree,
+    pub mongo: BTreeMap<String, Vec<Document>>,
+    pub rabbitmq: Value,
+    pub qdrant: BTreeMap<String, Value>,
+    pub workflows: Vec<(String, String)>,
+    pub tree: Tree,
 }
 
 impl Content {

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::OnceLock,
     thread,
     time::Duration,
@@ -88,17 +88,22 @@ pub fn run(command: &mut Command) -> Outcome {
         .into()
 }
 
+/// Starts a program with its output in pipes.
+pub fn start(command: &mut Command) -> Child {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"))
+}
+
 /// Runs a program to its end and measures its peak memory, in bytes.
 ///
 /// The kernel keeps the peak itself; it is polled until the program ends, so only growth in the
 /// last millisecond is missed.
 pub fn run_measured(command: &mut Command) -> (Outcome, u64) {
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?} cannot be run: {error}"));
+    let child = start(command);
     let status = PathBuf::from(format!("/proc/{}/status", child.id()));
     let ended = thread::spawn(move || child.wait_with_output());
     let mut peak_bytes = 0;

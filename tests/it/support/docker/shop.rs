@@ -2,7 +2,6 @@
 //! real, Qdrant is a relay to the stand-in in this process, and n8n is a program that has n8n's database open.
 
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -22,7 +21,7 @@ use super::{
     read_only_proxy::ReadOnlyProxy, relay, repository, secantusd,
 };
 use crate::support::{
-    lost::{documents, workflows},
+    lost::{Content, documents, workflows},
     program::{Outcome, run},
     qdrant_stand_in::{API_KEY, QdrantStandIn},
     seed,
@@ -74,28 +73,6 @@ pub struct Shop<'a> {
     relay: Child,
     /// The only access of the program's containers to the engine.
     pub proxy: ReadOnlyProxy,
-}
-
-/// Everything that users of the shop would notice.
-#[derive(Debug, PartialEq)]
-pub struct Content {
-    mongo: BTreeMap<String, Vec<Document>>,
-    rabbitmq: Value,
-    qdrant: Vec<String>,
-    workflows: Vec<(String, String)>,
-    configs: Tree,
-}
-
-impl Content {
-    /// Compares everything with what was there before.
-    #[track_caller]
-    pub fn assert_equal(&self, before: &Self) {
-        assert_eq!(self.mongo, before.mongo);
-        assert_eq!(self.rabbitmq, before.rabbitmq);
-        assert_eq!(self.qdrant, before.qdrant);
-        assert_eq!(self.workflows, before.workflows);
-        self.configs.assert_equal(&before.configs);
-    }
 }
 
 impl<'a> Shop<'a> {
@@ -254,9 +231,9 @@ impl<'a> Shop<'a> {
         Content {
             mongo: documents(&self.mongo_uri()).await,
             rabbitmq,
-            qdrant: self.qdrant.collections(),
+            qdrant: self.qdrant.content(),
             workflows: workflows(&self.n8n().join("database.sqlite")),
-            configs: Tree::of(&self.path("conf")),
+            tree: Tree::of(&self.path("conf")),
         }
     }
 

@@ -8,16 +8,20 @@
 //! inside. It recognises a recorded segment by its bytes, except for times. A real server, set with
 //! `KALEEM_TEST_QDRANT_URL`, has the last word.
 
+mod collection;
+mod files;
+mod replies;
+
 use std::{
     collections::BTreeMap,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
 use axum::{
     Router,
     body::Body,
-    extract::{DefaultBodyLimit, FromRequest as _, Multipart, Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -26,18 +30,24 @@ use futures::StreamExt as _;
 use kaleem_dr_core::ground::digest::ByteDigest;
 use serde_json::{Value, json};
 
+pub(super) use self::{
+    collection::Collection,
+    files::{Points, Tar, at_time, key, points_of_shard, segments},
+    replies::{
+        failure, no_collection, payload_index, read_upload, result, unescaped, wrong_checksum,
+    },
+};
+use self::{files::SESSIONS, replies::json_response};
 use super::served::Served;
 
 /// The recorded snapshot of `docs`.
-pub const DOCS: &[u8] = include_bytes!("../../fixtures/qdrant/docs.snapshot");
-const SESSIONS: &[u8] = include_bytes!("../../fixtures/qdrant/sessions.snapshot");
-const FULL: &[u8] = include_bytes!("../../fixtures/qdrant/full.snapshot");
-/// The stand-in's own file in a segment of a snapshot that it made.
-const POINTS: &str = "snapshot/files/stand-in-points.dat";
+pub const DOCS: &[u8] = include_bytes!("../../../fixtures/qdrant/docs.snapshot");
+
 const PEER: u64 = 6_214_784_781_599_714;
 
 /// The valid API key.
 pub const API_KEY: &str = "stand-in-key-kanarienvogel78";
+
 pub const READ_ONLY_KEY: &str = "stand-in-read-only-kanarienvogel79";
 
 /// Faults of the stand-in.
@@ -112,18 +122,6 @@ struct Inner {
     calls: Vec<String>,
     /// The time in the headers of the last snapshot.
     clock: u64,
-}
-
-#[derive(Clone, Default)]
-pub(super) struct Collection {
-    pub(super) config: Value,
-    pub(super) schema: serde_json::Map<String, Value>,
-    /// By id: numbers before strings.
-    pub(super) points: Points,
-    pub(super) shards: Vec<(u32, Value)>,
-    pub(super) broken: bool,
-    /// The recorded file, as long as the collection is unchanged.
-    pub(super) recorded: Option<&'static [u8]>,
 }
 
 impl QdrantStandIn {
@@ -241,7 +239,7 @@ impl QdrantStandIn {
 pub fn exchanges() -> &'static [Value] {
     static RECORDED: OnceLock<Value> = OnceLock::new();
     let recorded = RECORDED.get_or_init(|| {
-        serde_json::from_str(include_str!("../../fixtures/qdrant/exchanges.json"))
+        serde_json::from_str(include_str!("../../../fixtures/qdrant/exchanges.json"))
             .expect("the recording is JSON")
     });
     recorded["exchanges"].as_array().expect("a list of exchanges")
@@ -300,56 +298,6 @@ async fn answer(State(state): State<Arc<Mutex<Inner>>>, request: Request) -> Res
         return failure(StatusCode::from_u16(refusal.status).expect("a status"), refusal.error);
     }
     inner.dispatch(&method, &uri, &headers, &body, upload)
-}
-
-pub(super) async fn read_upload(request: Request) -> Result<Bytes, Response> {
-    let text = |text: &str| (StatusCode::BAD_REQUEST, text.to_owned()).into_response();
-    let mut form =
-        Multipart::from_request(request, &()).await.map_err(|_| text("Multipart error"))?;
-    while let Some(field) =
-        form.next_field().await.map_err(|_| text("Multipart stream is incomplete"))?
-    {
-        if field.name() == Some("snapshot") {
-            return field.bytes().await.map_err(|_| text("Multipart stream is incomplete"));
-        }
-    }
-    Err(text("Field with name 'snapshot' is required"))
-}
-
-pub(super) fn result(result: &Value) -> Response {
-    json_response(StatusCode::OK, &json!({ "result": result, "status": "ok", "time": 0.001 }))
-}
-
-pub(super) fn failure(status: StatusCode, error: &str) -> Response {
-    json_response(status, &json!({ "status": { "error": error }, "time": 0.001 }))
-}
-
-pub(super) fn json_response(status: StatusCode, body: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response()
-}
-
-pub(super) fn unescaped(segment: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = segment.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        let code = (first == b'%' && after.len() >= 2)
-            .then(|| {
-                std::str::from_utf8(&after[..2])
-                    .ok()
-                    .and_then(|hex| u8::from_str_radix(hex, 16).ok())
-            })
-            .flatten();
-        if code.is_some() {
-            rest = &after[2..];
-        }
-        bytes.push(code.unwrap_or(first));
-    }
-    String::from_utf8(bytes).expect("names are UTF-8")
-}
-
-pub(super) fn no_collection(name: &str) -> Response {
-    failure(StatusCode::NOT_FOUND, &format!("Not found: Collection `{name}` doesn't exist!"))
 }
 
 /// The refusals of strict mode, as Qdrant words them.
@@ -761,358 +709,4 @@ impl Inner {
         self.aliases = aliases;
         result(&json!(true))
     }
-}
-
-impl Collection {
-    pub(super) fn created(body: &Value) -> Self {
-        let sharded_by_key = body["sharding_method"] == "custom";
-        let shards = body["shard_number"].as_u64().unwrap_or(1);
-        let mut params = json!({
-            "vectors": body["vectors"],
-            "shard_number": shards,
-            "replication_factor": body["replication_factor"].as_u64().unwrap_or(1),
-            "write_consistency_factor": 1,
-            "on_disk_payload": true,
-        });
-        for key in ["sparse_vectors", "sharding_method"] {
-            if !body[key].is_null() {
-                params[key] = body[key].clone();
-            }
-        }
-        let merged = |defaults: Value, given: &Value| {
-            let mut settings = defaults;
-            for (key, value) in given.as_object().into_iter().flatten() {
-                settings[key] = value.clone();
-            }
-            settings
-        };
-        let config = json!({
-            "params": params,
-            "hnsw_config": merged(
-                json!({ "m": 16, "ef_construct": 100, "full_scan_threshold": 10000, "max_indexing_threads": 0, "on_disk": false }),
-                &body["hnsw_config"],
-            ),
-            "optimizer_config": merged(
-                json!({
-                    "deleted_threshold": 0.2, "vacuum_min_vector_number": 1000, "default_segment_number": 1, "max_segment_size": null,
-                    "memmap_threshold": null, "indexing_threshold": 10000, "flush_interval_sec": 5, "max_optimization_threads": null,
-                    "prevent_unoptimized": null,
-                }),
-                &body["optimizers_config"],
-            ),
-            "wal_config": merged(
-                json!({ "wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1 }),
-                &body["wal_config"],
-            ),
-            "quantization_config": null,
-        });
-        let ids = if sharded_by_key { 0 } else { u32::try_from(shards).expect("few shards") };
-        Self { config, shards: (0..ids).map(|id| (id, Value::Null)).collect(), ..Self::default() }
-    }
-
-    pub(super) fn describe(&self) -> Value {
-        let mut schema = self.schema.clone();
-        for index in schema.values_mut() {
-            index["points"] = self.points.len().into();
-        }
-        json!({
-            "status": "green", "optimizer_status": "ok", "indexed_vectors_count": self.points.len(),
-            "points_count": self.points.len(), "segments_count": 1, "config": self.config, "payload_schema": schema,
-            "update_queue": { "length": 0 },
-        })
-    }
-
-    fn distribution(&self) -> Value {
-        let shard = |(id, key): &(u32, Value)| {
-            let mut shard =
-                json!({ "shard_id": id, "points_count": self.points.len(), "state": "Active" });
-            if !key.is_null() {
-                shard["shard_key"] = key.clone();
-            }
-            shard
-        };
-        let shards: Vec<_> = self.shards.iter().map(shard).collect();
-        json!({ "peer_id": PEER, "shard_count": shards.len(), "local_shards": shards, "remote_shards": [], "shard_transfers": [] })
-    }
-
-    /// Stores a point like Qdrant: 32-bit components, normalised for the cosine distance.
-    pub(super) fn upsert(&mut self, point: &Value, shard_key: &Value) {
-        let vectors = self.config["params"]["vectors"].clone();
-        let mut vector = point["vector"].clone();
-        if vectors["size"].is_u64() {
-            vector = kept(&vector, &vectors["distance"]);
-        } else if let Some(named) = vector.as_object_mut() {
-            for (name, vector) in named {
-                *vector = match vector.get("values") {
-                    Some(values) => {
-                        json!({ "indices": vector["indices"], "values": kept(values, &Value::Null) })
-                    }
-                    None => kept(vector, &vectors[name]["distance"]),
-                };
-            }
-        }
-        let mut stored =
-            json!({ "id": point["id"], "payload": point["payload"], "vector": vector });
-        if !shard_key.is_null() {
-            stored["shard_key"] = shard_key.clone();
-        }
-        self.points.insert(key(&point["id"]), stored);
-        self.recorded = None;
-    }
-
-    pub(super) fn scroll(&self, body: &Value) -> Value {
-        let limit = usize::try_from(body["limit"].as_u64().unwrap_or(10)).expect("a limit");
-        let from = if body["offset"].is_null() { (0, String::new()) } else { key(&body["offset"]) };
-        let mut points: Vec<Value> =
-            self.points.range(from..).take(limit + 1).map(|(_, point)| point.clone()).collect();
-        let next = if points.len() > limit {
-            points.pop().map_or(Value::Null, |point| point["id"].clone())
-        } else {
-            Value::Null
-        };
-        for point in &mut points {
-            if body["with_vector"] != true {
-                point["vector"] = Value::Null;
-            }
-            if body["with_payload"] != true {
-                point["payload"] = Value::Null;
-            }
-        }
-        json!({ "points": points, "next_page_offset": next })
-    }
-
-    fn alter_vector(&mut self) {
-        let point = self.points.values_mut().next().expect("a point");
-        let vector = match &mut point["vector"] {
-            Value::Object(named) => {
-                named.values_mut().find(|vector| vector.is_array()).expect("a dense vector")
-            }
-            plain => plain,
-        };
-        vector[0] = json!(vector[0].as_f64().expect("a component") + 0.5);
-        self.recorded = None;
-    }
-
-    /// The recorded file, or a tar in Qdrant's layout.
-    fn snapshot(&self) -> Bytes {
-        if let Some(recorded) = self.recorded {
-            return Bytes::from_static(recorded);
-        }
-        let mut file = Tar::default();
-        for (at, (id, _)) in self.shards.iter().enumerate() {
-            let points: Vec<_> = if at == 0 { self.points.values().collect() } else { Vec::new() };
-            file.add(
-                &format!("{id}/segments/00000000-0000-0000-0000-{id:012}.tar"),
-                &self.segment(&json!(points)),
-            );
-            file.add(&format!("{id}/wal/open-1"), &[0; 4096]);
-            file.add(&format!("{id}/replica_state.json"), br#"{"is_local":true}"#);
-            file.add(&format!("{id}/shard_config.json"), br#"{"type":"ReplicaSet"}"#);
-        }
-        let mut keys: Vec<Value> = Vec::new();
-        for (id, key) in self.shards.iter().filter(|(_, key)| !key.is_null()) {
-            match keys.iter_mut().find(|pair| pair["key"] == *key) {
-                Some(pair) => pair["shard_ids"].as_array_mut().expect("ids").push(json!(id)),
-                None => keys.push(json!({ "key": key, "shard_ids": [id] })),
-            }
-        }
-        let schema: serde_json::Map<_, _> = self
-            .schema
-            .iter()
-            .map(|(field, index)| {
-                (field.clone(), index.get("params").unwrap_or(&index["data_type"]).clone())
-            })
-            .collect();
-        file.add("version.info", b"0.4.2");
-        file.add("config.json", self.config.to_string().as_bytes());
-        file.add("shard_key_mapping.json", json!(keys).to_string().as_bytes());
-        file.add("payload_index.json", json!({ "schema": schema }).to_string().as_bytes());
-        file.finish()
-    }
-
-    pub(super) fn segment(&self, points: &Value) -> Bytes {
-        let mut file = Tar::default();
-        let vectors = &self.config["params"]["vectors"];
-        let named = if vectors["size"].is_u64() { json!({ "": vectors }) } else { vectors.clone() };
-        for vector in named.as_object().expect("vectors").keys() {
-            let storage = if vector.is_empty() {
-                "vector_storage".to_owned()
-            } else {
-                format!("vector_storage-{vector}")
-            };
-            file.add(&format!("snapshot/files/{storage}/vectors/config.json"), b"{}");
-        }
-        file.add(
-            "snapshot/files/segment.json",
-            json!({ "version": 1, "config": { "vector_data": named } }).to_string().as_bytes(),
-        );
-        file.add("snapshot/files/version.info", b"0.6.0");
-        file.add(POINTS, points.to_string().as_bytes());
-        file.finish()
-    }
-}
-
-/// An error if the checksum in the query is not that of the bytes.
-pub(super) fn wrong_checksum(query: &str, bytes: &Bytes) -> Option<Response> {
-    let expected = query.split('&').find_map(|pair| pair.strip_prefix("checksum="))?;
-    if expected.len() != 64 {
-        return Some(failure(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "Validation error in query parameters: checksum",
-        ));
-    }
-    let actual = ByteDigest::of(bytes);
-    let error = format!("Checksum mismatch: expected {actual}, actual {expected}");
-    (actual != expected).then(|| failure(StatusCode::BAD_REQUEST, &error))
-}
-
-pub(super) type Points = BTreeMap<(u64, String), Value>;
-
-/// The points in the snapshot of a shard; `None` if the bytes are not one.
-pub(super) fn points_of_shard(bytes: &[u8]) -> Option<Points> {
-    let mut points = Points::new();
-    let mut is_shard = false;
-    for entry in tar::Archive::new(bytes).entries().ok()? {
-        let mut entry = entry.ok()?;
-        let name = entry.path().ok()?.to_str()?.to_owned();
-        is_shard |= name == "replica_state.json";
-        if !(name.starts_with("segments/") && name.ends_with(".tar")) {
-            continue;
-        }
-        let mut segment = Vec::new();
-        entry.read_to_end(&mut segment).ok()?;
-        if let Some(recorded) = recorded_points(&segment) {
-            points.extend(recorded);
-            continue;
-        }
-        for file in tar::Archive::new(&segment[..]).entries().ok()? {
-            let mut file = file.ok()?;
-            if file.path().ok()?.to_str()? == POINTS {
-                // Kept as they were stored: nothing is rounded twice.
-                let own: Vec<Value> = serde_json::from_reader(&mut file).ok()?;
-                points.extend(own.into_iter().map(|point| (key(&point["id"]), point)));
-            }
-        }
-    }
-    is_shard.then_some(points)
-}
-
-/// The points of a recorded segment, whatever the times in its headers.
-fn recorded_points(segment: &[u8]) -> Option<Points> {
-    let timeless = timeless(segment);
-    let (name, _) = recorded_files().into_iter().find(|(_, file)| {
-        segments(file).iter().any(|recorded| self::timeless(recorded) == timeless)
-    })?;
-    let seed = |path: String| exchanges().iter().find(move |it| it["request"]["path"] == path);
-    let mut collection = Collection::created(
-        &seed(format!("/collections/{name}")).expect("it is recorded")["request"]["json"],
-    );
-    let points = seed(format!("/collections/{name}/points?wait=true")).expect("it is recorded");
-    for point in points["request"]["json"]["points"].as_array().expect("points") {
-        collection.upsert(point, &Value::Null);
-    }
-    Some(collection.points)
-}
-
-/// The tars of segments in the snapshot of a collection or shard.
-pub(super) fn segments(file: &[u8]) -> Vec<Vec<u8>> {
-    let mut found = Vec::new();
-    for entry in tar::Archive::new(file).entries().expect("a tar") {
-        let mut entry = entry.expect("an entry");
-        let name = entry.path().expect("a path").display().to_string();
-        if name.contains("segments/") && name.ends_with(".tar") {
-            let mut segment = Vec::new();
-            entry.read_to_end(&mut segment).expect("memory takes all");
-            found.push(segment);
-        }
-    }
-    found
-}
-
-/// The bytes with the time of every header set to `time`, here and in tars inside.
-pub(super) fn at_time(bytes: &[u8], time: u64) -> Vec<u8> {
-    let mut changed = bytes.to_vec();
-    for block in changed.chunks_exact_mut(512) {
-        if &block[257..262] == b"ustar" {
-            let mut header = tar::Header::from_byte_slice(block).clone();
-            header.set_mtime(time);
-            header.set_cksum();
-            block.copy_from_slice(header.as_bytes());
-        }
-    }
-    changed
-}
-
-fn timeless(bytes: &[u8]) -> Vec<u8> {
-    at_time(bytes, 0)
-}
-
-/// Every recorded snapshot of a collection; those in the full snapshot were taken separately, and
-/// are other files.
-fn recorded_files() -> [(&'static str, &'static [u8]); 4] {
-    let in_full = |offset: usize, length: usize| &FULL[offset..offset + length];
-    [
-        ("docs", DOCS),
-        ("sessions", SESSIONS),
-        ("docs", in_full(512, DOCS.len())),
-        ("sessions", in_full(512 + DOCS.len() + 512, SESSIONS.len())),
-    ]
-}
-
-pub(super) fn key(id: &Value) -> (u64, String) {
-    match id.as_u64() {
-        Some(number) => (number, String::new()),
-        None => (u64::MAX, id.as_str().expect("an id is a number or a text").to_owned()),
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "Qdrant keeps 32-bit components")]
-fn kept(vector: &Value, distance: &Value) -> Value {
-    let mut components: Vec<f32> = vector
-        .as_array()
-        .expect("a vector")
-        .iter()
-        .map(|component| component.as_f64().expect("a number") as f32)
-        .collect();
-    if distance == "Cosine" {
-        let square = components.iter().map(|component| component * component).sum::<f32>();
-        // A vector that is normalised already is kept as it is.
-        if (square - 1.0).abs() > 1e-6 {
-            components.iter_mut().for_each(|component| *component /= square.sqrt());
-        }
-    }
-    // With the fewest digits that parse to the same 32-bit number, like Qdrant.
-    let printed = |component: &f32| {
-        component.to_string().parse::<f64>().expect("a printed number reads back")
-    };
-    components.iter().map(printed).map(Value::from).collect()
-}
-
-#[derive(Default)]
-pub(super) struct Tar(Option<tar::Builder<Vec<u8>>>);
-
-impl Tar {
-    pub(super) fn add(&mut self, name: &str, content: &[u8]) {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        header.set_cksum();
-        let builder = self.0.get_or_insert_with(|| tar::Builder::new(Vec::new()));
-        builder.append_data(&mut header, name, content).expect("memory takes all");
-    }
-
-    pub(super) fn finish(self) -> Bytes {
-        self.0.expect("a tar has files").into_inner().expect("memory takes all").into()
-    }
-}
-
-/// The field of a requested index, and its description in the collection's schema.
-pub(super) fn payload_index(request: &Value) -> (String, Value) {
-    let schema = &request["field_schema"];
-    let kind = schema["type"].as_str().or(schema.as_str()).unwrap_or_default();
-    let mut index = json!({ "data_type": kind });
-    if schema.is_object() {
-        index["params"] = schema.clone();
-    }
-    (request["field_name"].as_str().expect("a field").to_owned(), index)
 }
