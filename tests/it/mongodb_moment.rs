@@ -50,9 +50,6 @@ async fn captured_is_the_moment(
     judge: impl Fn(&Document, Duration) -> Fate + Send + Sync + 'static,
 ) -> Option<RestoreReport> {
     let server = MongoServer::start();
-    let writer = Writer::start(&server.uri(), seed).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let (writing, began) = (tokio::spawn(write_until(writer, stop.clone())), Instant::now());
     let first_read = std::sync::OnceLock::new();
     let proxy = MongoProxy::before(&server.uri(), move |command| {
         if command.contains_key("getMore") {
@@ -65,6 +62,9 @@ async fn captured_is_the_moment(
         // Since the first collection is read.
         judge(command, first_read.get().map_or(Duration::ZERO, Instant::elapsed))
     });
+    let writer = Writer::start(&proxy.for_writers().uri(), seed).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (writing, began) = (tokio::spawn(write_until(writer, stop.clone())), Instant::now());
     let points = Points::new().await;
     let job = BackupJob::new(points.repository.clone(), vec![source(&proxy.uri())]);
     let report = backup(&job, &progress(), &CancellationToken::new()).await.expect("a run");

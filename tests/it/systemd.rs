@@ -142,7 +142,7 @@ async fn every_job_ends_as_it_does_by_hand() {
     assert_eq!(result, "success", "{journal}");
     drop(live);
     let out = site.path("restored n8n");
-    site.succeed(["restore", "n8n", "--to", out.to_str().expect("UTF-8"), "--yes"]);
+    system.succeed(&format!("{hand} restore n8n --to '{}' --yes", out.display()));
     let restored = Connection::open(out.join("database.sqlite")).expect("it opens");
     let rows: i64 = restored
         .query_row("SELECT count(*) FROM workflow_entity", [], |row| row.get(0))

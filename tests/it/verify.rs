@@ -72,7 +72,8 @@ fn a_flipped_byte_in_a_pack_is_found_and_nothing_is_called_proven() {
     let damaged: Vec<&Value> = lines.iter().filter(|report| report["proven"].is_null()).collect();
     assert_eq!(damaged.len(), 1, "one source's data are in that pack: {}", outcome.stdout);
     let told = messages(damaged[0]);
-    assert!(told.contains(&name) && told.contains("not to its name"), "{told}");
+    assert!(told.contains(&name) && told.contains("do not decrypt"), "{told}");
+    assert!(told.contains("/tree/large: a part of its content is damaged"), "{told}");
 }
 
 #[test]

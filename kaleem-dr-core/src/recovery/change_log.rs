@@ -13,7 +13,7 @@ use crate::engine::repository::SnapshotId;
 use crate::{
     engine::{
         change_log::{LogPosition, LogSpan},
-        repository::{Repository, RepositoryError, Snapshot},
+        repository::{RepositoryError, Snapshot, SnapshotReader},
     },
     ground::{SourceName, host::HostScope},
     recovery::point::{LogTail, PointReader},
@@ -247,12 +247,12 @@ impl ChosenLog {
     pub(crate) async fn extend(
         &self,
         point: PointReader,
-        repository: &Repository,
+        reader: &SnapshotReader,
     ) -> Result<PointReader, RepositoryError> {
         let (progress, cancel) = (point.progress().clone(), point.cancellation());
         let open = |slice: Snapshot| {
             let (progress, cancel) = (progress.clone(), cancel.clone());
-            async move { PointReader::open(repository.read(&slice).await?, progress, cancel).await }
+            async move { PointReader::open(reader.at(&slice), progress, cancel).await }
         };
         let slices: Vec<PointReader> = futures::stream::iter(self.slices.clone())
             .map(open)

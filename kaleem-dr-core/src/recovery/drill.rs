@@ -32,6 +32,7 @@ use crate::{
         source::{Restorable, Unavailable},
         staged::StagedWork,
         verify::{Thoroughness, VerifyReport, verify_source},
+        view::RepositoryView,
     },
 };
 
@@ -245,8 +246,9 @@ pub async fn drill(
         ..DrillReport::begun(job.run, ReportKind::Drill, &job.host, job.repository.location())
     };
     let lock = job.repository.lock_to_read(job.patience).await?;
+    let view = RepositoryView::of(&job.repository);
     for source in &job.sources {
-        let mut line = drill_source(job, &**source, &work).await;
+        let mut line = drill_source(job, &view, &**source, &work).await;
         line.rto_forecast_seconds = forecast(&ledger, &report.repository, &line)?;
         tracing::info!(source = %line.source, exit = line.exit.code(), "drilled");
         report.sources.push(line);
@@ -273,11 +275,16 @@ fn unavailable(unavailable: &Unavailable) -> SourceDrill {
     }
 }
 
-async fn drill_source(job: &DrillJob, source: &dyn Restorable, work: &StagedWork) -> SourceDrill {
+async fn drill_source(
+    job: &DrillJob,
+    view: &RepositoryView,
+    source: &dyn Restorable,
+    work: &StagedWork,
+) -> SourceDrill {
     tracing::info!(source = %source.name(), "drilling");
     let began = std::time::Instant::now();
     let how = Thoroughness { level: job.level, control: true };
-    let verified = verify_source(&job.repository, source, &job.point, how, work).await;
+    let verified = verify_source(view, source, &job.point, how, work).await;
     let (exit, error, verification) = match verified {
         Ok(report) => (report.exit(), None, Some(report)),
         Err(error) => (Exit::from(&error), Some(in_words(source, &error)), None),

@@ -15,3 +15,4 @@ pub mod staged;
 pub mod tarball;
 pub mod untar;
 pub mod verify;
+pub mod view;

@@ -1,11 +1,11 @@
 //! Reads a recovery point: its manifest, its artifacts, its trees.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use crate::{
         repository::{RepositoryError, SnapshotReader, blocking},
     },
     ground::{SourceError, digest::ByteDigest, progress::ProgressSink},
+    recovery::{restore::FilesReport, tarball::read_through},
 };
 
 /// Size of the pieces in which a file is read, in bytes.
@@ -32,6 +33,8 @@ pub struct PointReader {
     log: Option<Arc<LogTail>>,
     progress: Arc<dyn ProgressSink>,
     cancel: CancellationToken,
+    read: Arc<Mutex<HashSet<String>>>,
+    files_read: Option<Arc<FilesReport>>,
 }
 
 /// The slices of a change log that lead from a point to a later moment.
@@ -117,6 +120,8 @@ impl PointReader {
             log: None,
             progress,
             cancel,
+            read: Arc::default(),
+            files_read: None,
         }
     }
 
@@ -140,6 +145,8 @@ impl PointReader {
             log: None,
             progress,
             cancel,
+            read: Arc::default(),
+            files_read: None,
         })
     }
 
@@ -147,6 +154,32 @@ impl PointReader {
     #[must_use]
     pub fn telling(&self, progress: Arc<dyn ProgressSink>) -> Self {
         Self { progress, ..self.clone() }
+    }
+
+    /// The same point, after all of its files were read and found intact.
+    pub(crate) fn with_files_read(self, files: Option<FilesReport>) -> Self {
+        Self { files_read: files.map(Arc::new), ..self }
+    }
+
+    /// Reports whether an artifact was read to its end and found equal to the manifest, by this point or a clone.
+    pub(crate) fn is_read(&self, path: &str) -> bool {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
+    }
+
+    /// Reads every file of a snapshot, its artifacts included, and compares each blob with its id, unless the verification that
+    /// inspects this point has done so. Artifacts that it left for later count as read. A staged file has no other files, so
+    /// its report is empty.
+    ///
+    /// # Errors
+    /// If the trees cannot be read. Files that cannot be read are in the report.
+    pub async fn read_files(&self) -> Result<FilesReport, SourceError> {
+        match (&self.files_read, &self.origin) {
+            (Some(read), _) => Ok(FilesReport::clone(read)),
+            (None, Origin::Snapshot(snapshot)) => {
+                read_through(snapshot, &*self.progress, &self.cancel).await
+            }
+            (None, Origin::File(_)) => Ok(FilesReport::default()),
+        }
     }
 
     /// The same point, to be restored to a later moment.
@@ -211,6 +244,7 @@ impl PointReader {
             read: 0,
             expected: record.clone(),
             turned: None,
+            ended: self.read.clone(),
         })
     }
 }
@@ -271,6 +305,8 @@ pub struct ArtifactReader {
     expected: ArtifactRecord,
     /// Offset of a byte that is returned changed.
     turned: Option<u64>,
+    /// Receives the path of the artifact at its end.
+    ended: Arc<Mutex<HashSet<String>>>,
 }
 
 impl ArtifactReader {
@@ -304,6 +340,8 @@ impl ArtifactReader {
             None => {
                 let found = std::mem::take(&mut self.digest).finish();
                 if self.read == self.expected.size_bytes && found == self.expected.sha256 {
+                    let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+                    ended.insert(self.expected.path.clone());
                     Ok(None)
                 } else {
                     Err(SourceError::Point(

@@ -144,8 +144,7 @@ impl ChosenPoint {
         progress: &Arc<dyn ProgressSink>,
         cancel: &CancellationToken,
     ) -> Result<PointReader, RepositoryError> {
-        let reader = repository.read(&self.snapshot).await?;
-        self.open_with(&reader, repository, progress, cancel).await
+        self.open_with(&repository.read(&self.snapshot).await?, progress, cancel).await
     }
 
     /// Like [`ChosenPoint::open`], with the index that a reader of the same repository has in memory.
@@ -155,14 +154,13 @@ impl ChosenPoint {
     pub async fn open_with(
         &self,
         reader: &SnapshotReader,
-        repository: &Repository,
         progress: &Arc<dyn ProgressSink>,
         cancel: &CancellationToken,
     ) -> Result<PointReader, RepositoryError> {
-        let reader = reader.at(&self.snapshot);
-        let point = PointReader::open(reader, progress.clone(), cancel.clone()).await?;
+        let own = reader.at(&self.snapshot);
+        let point = PointReader::open(own, progress.clone(), cancel.clone()).await?;
         match &self.log {
-            Some(log) => log.extend(point, repository).await,
+            Some(log) => log.extend(point, reader).await,
             None => Ok(point),
         }
     }

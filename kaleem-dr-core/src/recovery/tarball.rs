@@ -94,7 +94,7 @@ pub async fn write_tar(
 ///
 /// # Errors
 /// If the trees cannot be read. Files that cannot be read are in the report.
-pub async fn read_through(
+pub(crate) async fn read_through(
     snapshot: &SnapshotReader,
     progress: &dyn ProgressSink,
     cancel: &CancellationToken,

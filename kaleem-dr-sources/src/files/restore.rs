@@ -22,7 +22,6 @@ use kaleem_dr_core::{
             Change, Control, Difference, Inspection, PlannedAction, RestorePlan, RestoreReport,
             RestoreRequest, RestoreTarget, ScratchTarget,
         },
-        tarball::read_through,
         untar::{UntarOptions, extract},
     },
 };
@@ -239,8 +238,8 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
     let manifest = point.manifest();
     let mut inspection = Inspection::default();
     match point.origin() {
-        Origin::Snapshot(snapshot) => {
-            let found = read_through(snapshot, &**point.progress(), &point.cancellation()).await?;
+        Origin::Snapshot(_) => {
+            let found = point.read_files().await?;
             let read = vec![format!(
                 "{} files with {} bytes read, each blob matches its hash",
                 found.verified, found.size_bytes

@@ -8,7 +8,6 @@ use kaleem_dr_core::{
     recovery::{
         point::{Origin, PointReader},
         source::Inspection,
-        tarball::read_through,
     },
 };
 
@@ -64,8 +63,8 @@ impl N8nSource {
                 );
             }
         }
-        if let Origin::Snapshot(snapshot) = point.origin() {
-            let found = read_through(snapshot, &**point.progress(), &point.cancellation()).await?;
+        if let Origin::Snapshot(_) = point.origin() {
+            let found = point.read_files().await?;
             inspection.checked.push(format!(
                 "{} files with {} bytes read, each blob matches its hash",
                 found.verified, found.size_bytes

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
     thread,
     time::Duration,
 };
@@ -36,25 +36,34 @@ type Judge = dyn Fn(&Document) -> Fate + Send + Sync;
 /// A proxy on a port of its own. It ends with the tests.
 pub struct MongoProxy {
     port: u16,
+    server: String,
+    renames: Arc<Renames>,
 }
 
 impl MongoProxy {
     /// Listens before the server of an address such as `mongodb://127.0.0.1:27017/`.
     pub fn before(uri: &str, judge: impl Fn(&Document) -> Fate + Send + Sync + 'static) -> Self {
         let server = uri.trim_start_matches("mongodb://").split('/').next().unwrap_or_default();
-        let server = server.to_owned();
+        Self::listening(server.to_owned(), Arc::default(), Arc::new(judge))
+    }
+
+    /// Another proxy, which passes everything on. Writers that rename collections go through it; see [`Renames`].
+    pub fn for_writers(&self) -> Self {
+        Self::listening(self.server.clone(), self.renames.clone(), Arc::new(|_: &_| Fate::Passes))
+    }
+
+    fn listening(server: String, renames: Arc<Renames>, judge: Arc<Judge>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let port = listener.local_addr().expect("it has an address").port();
-        let judge: Arc<Judge> = Arc::new(judge);
-        let uuids = Arc::new(Uuids::default());
+        let proxy = Self { port, server: server.clone(), renames: renames.clone() };
         thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
                 let Ok(server) = TcpStream::connect(&server) else { continue };
-                let (judge, uuids) = (judge.clone(), uuids.clone());
-                thread::spawn(move || drop(serve(&client, &server, &*judge, uuids)));
+                let (judge, turns) = (judge.clone(), Arc::new(Turns::of(&renames)));
+                thread::spawn(move || drop(serve(&client, &server, &*judge, &turns)));
             }
         });
-        Self { port }
+        proxy
     }
 
     /// Its own address. The server names another one for itself, so it is asked directly.
@@ -63,19 +72,46 @@ impl MongoProxy {
     }
 }
 
-/// A rename preserves the UUID of a collection, but the test server gives it another one. So listings show collections that the
-/// tests' writer renamed from `madeN` to `keptN` with the UUID that they had before.
+/// A real server renames at once, and preserves the UUID. The test server copies and drops, and gives another UUID. So renames and
+/// reads take turns, and listings show collections that the tests' writer renamed from `madeN` to `keptN` with their first UUID.
 #[derive(Default)]
-struct Uuids(Mutex<BTreeMap<String, Bson>>);
+struct Renames {
+    uuids: Mutex<BTreeMap<String, Bson>>,
+    /// The number of reads under way, or -1 while a collection is renamed; and the number of renames that wait, before which no
+    /// other read begins.
+    under_way: Mutex<(i64, u32)>,
+    changed: Condvar,
+}
 
-impl Uuids {
-    fn preserved(&self, message: Vec<u8>) -> Vec<u8> {
+impl Renames {
+    fn begin(&self, turn: Turn) {
+        let mut under_way = self.under_way.lock().expect("no other thread failed");
+        under_way.1 += u32::from(turn == Turn::Rename);
+        loop {
+            match (turn, *under_way) {
+                (Turn::Read, (0.., 0)) => break under_way.0 += 1,
+                (Turn::Rename, (0, _)) => {
+                    under_way.0 = -1;
+                    break under_way.1 -= 1;
+                }
+                _ => under_way = self.changed.wait(under_way).expect("no other thread failed"),
+            }
+        }
+    }
+
+    fn end(&self, turn: Turn) {
+        let mut under_way = self.under_way.lock().expect("no other thread failed");
+        under_way.0 += if turn == Turn::Read { -1 } else { 1 };
+        self.changed.notify_all();
+    }
+
+    fn with_first_uuids(&self, message: Vec<u8>) -> Vec<u8> {
         let Some(mut reply) = command(&message) else { return message };
         let Ok(cursor) = reply.get_document_mut("cursor") else { return message };
         if !cursor.get_str("ns").is_ok_and(|name| name.ends_with("$cmd.listCollections")) {
             return message;
         }
-        let mut known = self.0.lock().expect("no other thread failed");
+        let mut known = self.uuids.lock().expect("no other thread failed");
         for listed in cursor.get_array_mut("firstBatch").into_iter().flatten() {
             let Some(listed) = listed.as_document_mut() else { continue };
             let name = listed.get_str("name").unwrap_or_default().to_owned();
@@ -91,18 +127,66 @@ impl Uuids {
     }
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Turn {
+    Read,
+    Rename,
+}
+
+/// The turns that the requests of one connection have, by the ids of the requests. They end with their replies, or with it.
+struct Turns {
+    renames: Arc<Renames>,
+    begun: Mutex<BTreeMap<[u8; 4], Turn>>,
+}
+
+impl Turns {
+    fn of(renames: &Arc<Renames>) -> Self {
+        Self { renames: renames.clone(), begun: Mutex::default() }
+    }
+
+    fn begin(&self, message: &[u8], command: Option<&Document>) {
+        const READS: [&str; 6] =
+            ["find", "getMore", "aggregate", "listCollections", "listIndexes", "collStats"];
+        let turn = match command.and_then(|command| command.keys().next()) {
+            Some(name) if name == "renameCollection" => Turn::Rename,
+            Some(name) if READS.contains(&name.as_str()) => Turn::Read,
+            _ => return,
+        };
+        self.renames.begin(turn);
+        let id = message[4..8].try_into().expect("four bytes");
+        self.begun.lock().expect("no other thread failed").insert(id, turn);
+    }
+
+    fn end(&self, reply: &[u8]) {
+        let id: [u8; 4] = reply[8..12].try_into().expect("four bytes");
+        if let Some(turn) = self.begun.lock().expect("no other thread failed").remove(&id) {
+            self.renames.end(turn);
+        }
+    }
+}
+
+impl Drop for Turns {
+    fn drop(&mut self) {
+        for (_, turn) in std::mem::take(&mut *self.begun.lock().expect("no other thread failed")) {
+            self.renames.end(turn);
+        }
+    }
+}
+
 fn serve(
     mut client: &TcpStream,
     mut server: &TcpStream,
     judge: &Judge,
-    uuids: Arc<Uuids>,
+    turns: &Arc<Turns>,
 ) -> std::io::Result<()> {
     let answers = Arc::new(Mutex::new(client.try_clone()?));
     let (mut from, to) = (server.try_clone()?, answers.clone());
     let end = client.try_clone()?;
+    let replied = turns.clone();
     thread::spawn(move || {
         while let Ok(message) = message(&mut from) {
-            let message = uuids.preserved(message);
+            let message = replied.renames.with_first_uuids(message);
+            replied.end(&message);
             let mut to = to.lock().expect("no other thread failed");
             if to.write_all(&message).is_err() {
                 break;
@@ -115,18 +199,19 @@ fn serve(
             Ok(message) => message,
             Err(error) => break Err(error),
         };
-        match command(&message).map_or(Fate::Passes, |command| judge(&command)) {
-            Fate::Passes => server.write_all(&message)?,
-            Fate::Waits(time) => {
-                thread::sleep(time);
-                server.write_all(&message)?;
-            }
+        let command = command(&message);
+        match command.as_ref().map_or(Fate::Passes, judge) {
+            Fate::Passes => {}
+            Fate::Waits(time) => thread::sleep(time),
             Fate::Is(answer) => {
                 let answer = reply(&message, &answer);
                 answers.lock().expect("no other thread failed").write_all(&answer)?;
+                continue;
             }
             Fate::Cut => break Ok(()),
         }
+        turns.begin(&message, command.as_ref());
+        server.write_all(&message)?;
     };
     drop(client.shutdown(Shutdown::Both));
     drop(server.shutdown(Shutdown::Both));

@@ -16,6 +16,7 @@ use super::{
     backend::Gate,
     blocking, commit,
     lock::Lock,
+    proof::Depth,
     snapshot::{Snapshot, SnapshotId},
 };
 use crate::{
@@ -289,7 +290,7 @@ impl Repository {
         }
         let look = async {
             let bar = Silent.begin("", crate::ground::progress::Unit::Bytes, None);
-            self.read(snapshot).await?.verify_objects(&*bar, cancel).await
+            self.read(snapshot).await?.prove(&[], Depth::Objects, &*bar, cancel).await
         };
         match look.await {
             Ok(found) if !found.wrong.is_empty() => RepositoryError::Damaged {

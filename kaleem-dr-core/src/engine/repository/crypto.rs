@@ -66,15 +66,24 @@ impl RepositoryKey {
 
     /// Like `decrypt`, but reuses the memory of the encrypted bytes.
     pub(crate) fn decrypt_owned(&self, mut encrypted: Vec<u8>) -> Result<Vec<u8>, Damaged> {
+        let length = self.decrypt_in_place(&mut encrypted)?.len();
+        encrypted.truncate(NONCE + length);
+        encrypted.drain(..NONCE);
+        Ok(encrypted)
+    }
+
+    /// Decrypts within the given memory; returns the part with the plain bytes.
+    pub(crate) fn decrypt_in_place<'a>(
+        &self,
+        encrypted: &'a mut [u8],
+    ) -> Result<&'a [u8], Damaged> {
         let end = encrypted.len().checked_sub(TAG).filter(|end| *end >= NONCE).ok_or(Damaged)?;
         let nonce: [u8; NONCE] = encrypted[..NONCE].try_into().map_err(|_| Damaged)?;
         let tag: [u8; TAG] = encrypted[end..].try_into().map_err(|_| Damaged)?;
         Aes256CtrPoly1305Aes::new(&self.key)
             .decrypt_in_place_detached(&nonce.into(), &[], &mut encrypted[NONCE..end], &tag.into())
             .map_err(|_| Damaged)?;
-        encrypted.truncate(end);
-        encrypted.drain(..NONCE);
-        Ok(encrypted)
+        Ok(&encrypted[NONCE..end])
     }
 
     /// Encrypts the JSON of an unpacked file, compressed where the repository's version allows it.

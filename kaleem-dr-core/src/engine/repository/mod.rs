@@ -10,6 +10,7 @@ mod backpressure;
 mod bucket;
 mod check;
 mod commit;
+mod contents;
 mod copy;
 mod crypto;
 mod engine_error;
@@ -31,6 +32,7 @@ mod objects;
 mod pack;
 mod prepared;
 mod progress_bars;
+mod proof;
 mod prune;
 mod reach;
 mod reader;
@@ -42,6 +44,7 @@ mod snapshot;
 pub mod store;
 mod survey;
 mod tree_entry;
+mod whole_pack;
 
 use self::{location::lay_out, progress_bars::Bars};
 use std::{
@@ -91,6 +94,7 @@ pub use self::{
 pub(crate) use self::{
     indexed::IndexedPacks,
     objects::hashes_to_name,
+    proof::{Depth, Proof},
     reader::{BlobPlace, pick, runs},
     tree_entry::go_mode,
 };

@@ -5,11 +5,13 @@
 //! with its id before it is returned.
 
 use std::{
+    collections::HashMap,
     error::Error as _,
+    ffi::OsString,
     iter,
     path::{Path, PathBuf},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -55,6 +57,13 @@ pub struct SnapshotReader {
     engine: Arc<rustic_core::Repository<IndexedFullStatus>>,
     blobs: BlobReader,
     snapshot: Snapshot,
+    last_directory: Arc<Mutex<Option<Directory>>>,
+}
+
+/// A directory of a snapshot.
+struct Directory {
+    path: PathBuf,
+    entries: HashMap<OsString, Node>,
 }
 
 impl std::fmt::Debug for SnapshotReader {
@@ -121,7 +130,12 @@ impl Repository {
             blocking(move || repository.indexed(Gate::open(CancellationToken::new()), &silent()))
                 .await?;
         let blobs = BlobReader { store: self.0.store.clone(), key: self.0.key.clone() };
-        Ok(SnapshotReader { engine: Arc::new(engine), blobs, snapshot: snapshot.clone() })
+        Ok(SnapshotReader {
+            engine: Arc::new(engine),
+            blobs,
+            snapshot: snapshot.clone(),
+            last_directory: Arc::default(),
+        })
     }
 }
 
@@ -135,7 +149,7 @@ impl SnapshotReader {
     /// Another snapshot of the same repository, without reading the index again.
     #[must_use]
     pub fn at(&self, snapshot: &Snapshot) -> Self {
-        Self { snapshot: snapshot.clone(), ..self.clone() }
+        Self { snapshot: snapshot.clone(), last_directory: Arc::default(), ..self.clone() }
     }
 
     /// The manifest of the snapshot; `None` if another tool made it.
@@ -230,27 +244,33 @@ impl SnapshotReader {
         receiver
     }
 
-    /// The node at an absolute path. Blocking.
+    /// The node at an absolute path. Blocking. The entries of the last directory are kept: a manifest names many files in one.
     pub(crate) fn find(&self, path: &Path) -> Result<Option<Node>, RepositoryError> {
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(None);
+        };
+        let mut last = self.last_directory.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|last| last.path != directory) {
+            let Some(tree) = self.directory(directory)? else { return Ok(None) };
+            let entries =
+                tree.nodes.into_iter().map(|node| (node.name().into_owned(), node)).collect();
+            *last = Some(Directory { path: directory.to_path_buf(), entries });
+        }
+        Ok(last.as_ref().and_then(|last| last.entries.get(name)).cloned())
+    }
+
+    /// The tree of the directory at an absolute path.
+    fn directory(&self, path: &Path) -> Result<Option<Tree>, RepositoryError> {
         let mut tree = self.root()?;
-        let mut components = path.components().filter_map(|component| match component {
-            std::path::Component::Normal(name) => Some(name),
-            _ => None,
-        });
-        let Some(mut wanted) = components.next() else { return Ok(None) };
-        loop {
-            let Some(node) = tree.nodes.into_iter().find(|node| node.name() == wanted) else {
-                return Ok(None);
-            };
-            match (components.next(), node.subtree) {
-                (None, _) => return Ok(Some(node)),
-                (Some(next), Some(subtree)) => {
-                    tree = self.tree(&subtree)?;
-                    wanted = next;
-                }
-                (Some(_), None) => return Ok(None),
+        for component in path.components() {
+            let std::path::Component::Normal(wanted) = component else { continue };
+            let node = tree.nodes.into_iter().find(|node| node.name() == wanted);
+            match node.and_then(|node| node.subtree) {
+                Some(subtree) => tree = self.tree(&subtree)?,
+                None => return Ok(None),
             }
         }
+        Ok(Some(tree))
     }
 
     /// Reads the root tree. Blocking.
@@ -360,6 +380,10 @@ pub(crate) fn runs(places: &[BlobPlace], reorder: bool) -> Vec<Run> {
 }
 
 impl BlobReader {
+    pub(crate) fn key(&self) -> &RepositoryKey {
+        &self.key
+    }
+
     /// Reads one run: the plain bytes of each place, in the run's order.
     pub(crate) async fn read(
         &self,

@@ -11,6 +11,7 @@ use crate::{
         source::{Restorable, Unavailable},
         staged::StagedWork,
         verify::{VerifyReport, verify_source},
+        view::RepositoryView,
     },
 };
 
@@ -56,8 +57,9 @@ pub async fn verify(job: &VerifyJob, work: &StagedWork) -> Result<Verified, Repo
     let mut reports: Vec<VerifyReport> = job.unavailable.iter().map(untried).collect();
     let lock = job.repository.lock_to_read(job.patience).await?;
     let mut cancelled = false;
+    let view = RepositoryView::of(&job.repository);
     for source in &job.sources {
-        match verify_source(&job.repository, &**source, &job.point, job.level, work).await {
+        match verify_source(&view, &**source, &job.point, job.level, work).await {
             Ok(report) => reports.push(report),
             Err(SourceError::Cancelled) => cancelled = true,
             Err(_) if work.cancel.is_cancelled() => cancelled = true,

@@ -33,7 +33,7 @@ pub(crate) use self::{
 };
 use crate::{
     CancellationToken,
-    engine::manifest::TreeTotals,
+    engine::manifest::{ArtifactRecord, TreeTotals},
     engine::repository::{RepositoryError, SnapshotReader, blocking},
     ground::{
         Exit,
@@ -114,6 +114,20 @@ impl FilesReport {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.files + self.links + self.others + self.directories == 0 && self.problems.is_empty()
+    }
+
+    /// The report of files that were only read.
+    pub(crate) fn of_read(trees: &TreeTotals, artifacts: &[ArtifactRecord]) -> Self {
+        let files = trees.files + artifacts.len() as u64;
+        let of_artifacts: u64 = artifacts.iter().map(|artifact| artifact.size_bytes).sum();
+        Self {
+            files,
+            directories: trees.directories,
+            others: trees.others,
+            size_bytes: trees.size_bytes + of_artifacts,
+            verified: files,
+            ..Self::default()
+        }
     }
 
     /// The totals of the restored trees, counted as a manifest counts them: each hard link as a file.

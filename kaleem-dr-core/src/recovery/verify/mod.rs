@@ -8,13 +8,14 @@ mod report;
 mod work;
 
 use crate::{
-    engine::repository::{Repository, RepositoryError, SnapshotReader},
+    engine::repository::{RepositoryError, SnapshotReader},
     ground::{Exit, ProofLevel, SourceError, error_chain, finding::Finding, stopwatch::Stopwatch},
     recovery::{
         point::{Origin, PointReader},
-        points::{PointChoice, find_snapshot},
+        points::PointChoice,
         source::{Restorable, change_log},
         staged::StagedWork,
+        view::RepositoryView,
     },
 };
 
@@ -48,13 +49,13 @@ impl From<ProofLevel> for Thoroughness {
     }
 }
 
-/// Verifies a source's snapshot, chosen as by [`find_snapshot`].
+/// Verifies a source's snapshot, chosen as by [`choose`](super::points::choose).
 ///
 /// # Errors
 /// As [`verify_point`], and if the snapshot does not exist. A snapshot that is too damaged to be opened is not an error: the report
 /// says so.
 pub async fn verify_source(
-    repository: &Repository,
+    view: &RepositoryView,
     source: &dyn Restorable,
     choice: &PointChoice,
     how: impl Into<Thoroughness>,
@@ -65,15 +66,15 @@ pub async fn verify_source(
     if choice.moment.is_some() {
         change_log(source)?;
     }
-    let chosen = find_snapshot(repository, source.name(), choice).await.map_err(point)?;
+    let chosen = view.choose(source.name(), choice).await.map_err(point)?;
     let snapshot = &chosen.snapshot;
     let verified = async {
-        match chosen.open(repository, &work.progress, &work.cancel).await {
+        let reader = view.read(snapshot).await.map_err(point)?;
+        match chosen.open_with(&reader, &work.progress, &work.cancel).await {
             Ok(point) => verify_point(source, &point, how, work).await,
             Err(RepositoryError::Cancelled) => Err(SourceError::Cancelled),
             Err(error) if !matches!(error, RepositoryError::Damaged { .. }) => Err(point(error)),
             Err(unopened) => {
-                let reader = repository.read(snapshot).await.map_err(point)?;
                 let mut report =
                     verify_snapshot(&reader, ProofLevel::Stored, work).await.map_err(point)?;
                 report.wanted = how.level;
@@ -126,34 +127,37 @@ pub async fn verify_point(
         Verification::of(in_words(point.origin()), Some(source.name().to_string()), level);
     let watch = Stopwatch::over(work.progress.clone());
     let work = &StagedWork { progress: watch.sink(), ..work.clone() };
-    let point = &point.telling(watch.sink());
     proof.report.consistent_at = Some(point.manifest().consistency.at);
     proof.report.size_bytes = point.manifest().size_bytes();
+    let mut point = point.telling(watch.sink());
     if let Origin::Snapshot(snapshot) = point.origin() {
         proof.report.snapshot = Some(snapshot.snapshot().id());
         proof.report.host = Some(snapshot.snapshot().host().to_owned());
-        proof.objects(snapshot, work).await.map_err(|error| SourceError::Point(error.into()))?;
+        let files = proof
+            .data(snapshot, Some(point.manifest()), work)
+            .await
+            .map_err(|error| SourceError::Point(error.into()))?;
+        point = point.with_files_read(files);
     } else {
         // Opening a file reads it completely and checks it with all means of its form.
         proof.reach(ProofLevel::Stored, 0);
     }
+    // The inspection reads artifacts, and each one that it reads to its end is compared with the manifest. So it comes first, and
+    // what it left unread follows.
+    let inspection = if level >= ProofLevel::Parsed {
+        Some(watch.time("inspecting the format", source.inspect(&point)).await)
+    } else {
+        None
+    };
     if level >= ProofLevel::Readable {
-        let (before, manifest) = (proof.errors(), point.manifest());
-        if let Origin::Snapshot(snapshot) = point.origin() {
-            proof
-                .files(snapshot, &manifest.artifacts, Some(&manifest.tree), work)
-                .await
-                .map_err(|error| SourceError::Point(error.into()))?;
-        }
-        proof.artifacts(point, work).await?;
-        proof.reach(ProofLevel::Readable, before);
+        proof.artifacts(&point, work).await?;
+        proof.reach(ProofLevel::Readable, 0);
         if control && level < ProofLevel::Restored {
-            proof.turned_byte(point).await?;
+            proof.turned_byte(&point).await?;
         }
     }
-    if level >= ProofLevel::Parsed {
+    if let Some(inspection) = inspection.transpose()? {
         let before = proof.errors();
-        let inspection = watch.time("inspecting the format", source.inspect(point)).await?;
         let well = inspection.is_well();
         proof.report.checked.extend(inspection.checked);
         proof.report.findings.extend(inspection.findings);
@@ -164,7 +168,7 @@ pub async fn verify_point(
     }
     if level >= ProofLevel::Restored {
         let before = proof.errors();
-        proof.rehearsal(source, point, control, work).await?;
+        proof.rehearsal(source, &point, control, work).await?;
         proof.reach(ProofLevel::Restored, before);
     }
     proof.report.stages = watch.stages();
@@ -186,11 +190,9 @@ pub async fn verify_snapshot(
         Verification::of(format!("snapshot {}", snapshot.snapshot().id().short()), source, level);
     proof.report.snapshot = Some(snapshot.snapshot().id());
     proof.report.host = Some(snapshot.snapshot().host().to_owned());
-    proof.objects(snapshot, work).await?;
+    proof.data(snapshot, None, work).await?;
     if level >= ProofLevel::Readable {
-        let before = proof.errors();
-        proof.files(snapshot, &[], None, work).await?;
-        proof.reach(ProofLevel::Readable, before);
+        proof.reach(ProofLevel::Readable, 0);
     }
     Ok(proof.ended())
 }

@@ -1,12 +1,12 @@
 //! Runs a verification level by level, and adds each finding to the report.
 
-use std::{collections::HashSet, path::Path, time::Instant};
+use std::time::Instant;
 
 use super::VerifyReport;
 use crate::{
     engine::{
-        manifest::{ArtifactRecord, Incomplete, TreeTotals, is_own_path},
-        repository::{RepositoryError, SnapshotReader, TreeFile},
+        manifest::{Incomplete, Manifest},
+        repository::{Depth, Proof, RepositoryError, SnapshotReader},
     },
     ground::{
         ProofLevel, SourceError, error_chain,
@@ -15,6 +15,7 @@ use crate::{
     },
     recovery::{
         point::PointReader,
+        restore::FilesReport,
         scratch::Scratch,
         source::{Control, Difference, Restorable, RestoreReport},
         staged::StagedWork,
@@ -70,93 +71,67 @@ impl Verification {
         self.report
     }
 
-    pub(super) async fn objects(
+    /// Reads everything that the snapshot needs, in one pass. Up to [`ProofLevel::Stored`], objects are only hashed. Above it,
+    /// every file that is not an artifact is decrypted too, and returned with what was counted if all of it is intact.
+    pub(super) async fn data(
         &mut self,
         snapshot: &SnapshotReader,
+        manifest: Option<&Manifest>,
         work: &StagedWork,
-    ) -> Result<(), RepositoryError> {
-        let bar = work.progress.begin("verifying objects", Unit::Bytes, None);
-        let found = snapshot.verify_objects(&*bar, &work.cancel).await?;
+    ) -> Result<Option<FilesReport>, RepositoryError> {
+        let depth =
+            if self.report.wanted >= ProofLevel::Readable { Depth::Files } else { Depth::Objects };
+        let artifacts = manifest.map_or(&[][..], |manifest| &manifest.artifacts);
+        let bar = work.progress.begin("verifying data", Unit::Bytes, None);
+        let Proof { objects, size_bytes, wrong, unreadable, contents } =
+            snapshot.prove(artifacts, depth, &*bar, &work.cancel).await?;
         bar.finish();
-        self.report.findings.extend(found.wrong.into_iter().map(Finding::error));
-        self.report.checked.push(format!(
-            "{} objects of {} bytes hash to their names",
-            found.objects, found.size_bytes
-        ));
+        self.report.findings.extend(wrong.into_iter().map(Finding::error));
+        self.report
+            .checked
+            .push(format!("{objects} objects of {size_bytes} bytes hash to their names"));
         self.reach(ProofLevel::Stored, 0);
-        Ok(())
-    }
-
-    /// Reads every file of the tree that is not an artifact, blob by blob, which decrypts and hashes each one.
-    pub(super) async fn files(
-        &mut self,
-        snapshot: &SnapshotReader,
-        artifacts: &[ArtifactRecord],
-        expected: Option<&TreeTotals>,
-        work: &StagedWork,
-    ) -> Result<(), RepositoryError> {
-        let artifacts: HashSet<&Path> =
-            artifacts.iter().map(|artifact| Path::new(&artifact.path)).collect();
-        let bar = work.progress.begin("reading files", Unit::Bytes, None);
-        let mut walk = snapshot.files();
-        let (mut files, mut bytes, mut seen) = (0u64, 0u64, 0usize);
-        while let Some(file) = walk.next().await {
-            let file = match file {
-                Ok(file) => file,
-                Err(RepositoryError::Cancelled) => return Err(RepositoryError::Cancelled),
-                Err(error) => {
-                    self.report.findings.push(Finding::error(error_chain(&error)));
-                    continue;
-                }
-            };
-            if artifacts.contains(file.path.as_path()) {
-                seen += 1;
-                continue;
-            }
-            if work.cancel.is_cancelled() {
-                return Err(RepositoryError::Cancelled);
-            }
-            match read_file(snapshot, &file, &*bar).await {
-                Ok(read) => {
-                    bytes += read;
-                    files += u64::from(!is_own_path(&file.path));
-                }
-                Err(why) => self
-                    .report
-                    .findings
-                    .push(Finding::error(format!("{}: {why}", file.path.display()))),
-            }
+        if depth == Depth::Objects {
+            return Ok(None);
         }
-        bar.finish();
-        if seen != artifacts.len() {
+        self.report.findings.extend(unreadable.into_sentences().into_iter().map(Finding::error));
+        let totals = contents.totals;
+        if contents.artifacts != artifacts.len() as u64 {
             self.report.findings.push(Finding::error(format!(
-                "the manifest lists {} artifacts, but the tree contains {seen}",
-                artifacts.len()
+                "the manifest lists {} artifacts, but the tree contains {}",
+                artifacts.len(),
+                contents.artifacts
             )));
         }
-        if let Some(expected) = expected.filter(|expected| expected.files != files) {
+        if let Some(manifest) = manifest.filter(|manifest| manifest.tree.files != totals.files) {
             self.report.findings.push(Finding::error(format!(
-                "the manifest counts {} files, but {files} could be read",
-                expected.files
+                "the manifest counts {} files, but the tree contains {}",
+                manifest.tree.files, totals.files
             )));
         }
-        self.report.checked.push(format!("{files} files of {bytes} bytes can be read"));
-        Ok(())
+        if self.errors() > 0 {
+            return Ok(None);
+        }
+        self.report
+            .checked
+            .push(format!("{} files of {} bytes can be read", totals.files, totals.size_bytes));
+        Ok(Some(FilesReport::of_read(&totals, artifacts)))
     }
 
+    /// Reads the artifacts that were not read before.
     pub(super) async fn artifacts(
         &mut self,
         point: &PointReader,
         work: &StagedWork,
     ) -> Result<(), SourceError> {
-        let bar = work.progress.begin(
-            "reading artifacts",
-            Unit::Bytes,
-            Some(point.manifest().size_bytes()),
-        );
-        let mut equal = 0usize;
-        for artifact in &point.manifest().artifacts {
-            match read_artifact(point, &artifact.path, &*bar, work).await {
+        let (read, left): (Vec<_>, Vec<_>) =
+            point.manifest().artifacts.iter().partition(|artifact| point.is_read(&artifact.path));
+        let total = left.iter().map(|artifact| artifact.size_bytes).sum();
+        let bar = (!left.is_empty())
+            .then(|| work.progress.begin("reading artifacts", Unit::Bytes, Some(total)));
+        let mut equal = read.len();
+        for artifact in left {
+            match read_artifact(point, &artifact.path, bar.as_deref(), work).await {
                 Ok(()) => equal += 1,
                 Err(SourceError::Cancelled) => return Err(SourceError::Cancelled),
                 Err(error) => self.report.findings.push(Finding::error(format!(
@@ -166,7 +141,6 @@ impl Verification {
                 ))),
             }
         }
-        bar.finish();
         let of = point.manifest().artifacts.len();
         if of > 0 {
             self.report.checked.push(format!("{equal} of {of} artifacts match the manifest"));
@@ -302,29 +276,10 @@ fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-async fn read_file(
-    snapshot: &SnapshotReader,
-    file: &TreeFile,
-    bar: &dyn StageProgress,
-) -> Result<u64, String> {
-    let mut pieces = snapshot.stream_file(file).map_err(|error| error_chain(&error))?;
-    let mut read = 0;
-    while let Some(piece) = pieces.recv().await {
-        let piece = piece.map_err(|error| error_chain(&error))?;
-        read += piece.len() as u64;
-        bar.advance(piece.len() as u64);
-    }
-    if read == file.size_bytes {
-        Ok(read)
-    } else {
-        Err(format!("it is {} bytes long, but {read} were read", file.size_bytes))
-    }
-}
-
 async fn read_artifact(
     point: &PointReader,
     path: &str,
-    bar: &dyn StageProgress,
+    bar: Option<&dyn StageProgress>,
     work: &StagedWork,
 ) -> Result<(), SourceError> {
     let mut reader = point.artifact(path).await?;
@@ -332,7 +287,9 @@ async fn read_artifact(
         if work.cancel.is_cancelled() {
             return Err(SourceError::Cancelled);
         }
-        bar.advance(piece.len() as u64);
+        if let Some(bar) = bar {
+            bar.advance(piece.len() as u64);
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc};
 
-use bson::Timestamp;
+use bson::{Document, Timestamp};
 use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture};
 use kaleem_dr_core::{
     engine::{artifact::Capture, change_log::LogSpan, manifest::ServerInfo},
@@ -15,6 +15,7 @@ use super::{
     batch::Batch,
     catalogue::{self, Catalogued},
     documents::DataPlace,
+    identity::{Identity, Whereabouts},
     metadata,
     moment::Moment,
     oplog,
@@ -37,6 +38,8 @@ use crate::mongodb::{
 
 /// Collections whose indexes are listed at once: thousands of them one after the other would take minutes.
 const LISTINGS_AT_ONCE: usize = 16;
+/// Limit for the renames of one collection that are followed while its indexes are listed.
+const RENAMES: u32 = 5;
 
 /// The parameters of a capture, apart from the server.
 #[derive(Debug)]
@@ -204,13 +207,38 @@ async fn list_indexes(
     let mut listings: Vec<BoxFuture<'_, Result<(), SourceError>>> = Vec::new();
     for spec in collections {
         listings.push(Box::pin(async move {
-            spec.indexes = listing::list_indexes(connection, spec).await?;
+            spec.indexes = indexes_of(connection, spec).await?;
             Ok(())
         }));
     }
     let mut listed = futures::stream::iter(listings).buffer_unordered(LISTINGS_AT_ONCE);
     while listed.try_next().await?.is_some() {}
     Ok(())
+}
+
+/// Lists the indexes of one collection, also if it was renamed since it was listed: without them it would be restored without
+/// them. One that was dropped has none; reading it shows that as well.
+async fn indexes_of(
+    connection: &Connection,
+    spec: &CollectionSpec,
+) -> Result<Vec<Document>, SourceError> {
+    let mut now = spec.clone();
+    for _ in 0..RENAMES {
+        if let Some(indexes) = listing::list_indexes(connection, &now).await? {
+            return Ok(indexes);
+        }
+        let identity = Identity { connection, spec, is_read_elsewhere: false };
+        match identity.locate(&now.name).await? {
+            Whereabouts::Same => {}
+            Whereabouts::Renamed(name) => now.name = name,
+            Whereabouts::Gone => return Ok(Vec::new()),
+        }
+    }
+    Err(SourceError::Server {
+        server: connection.server().to_owned(),
+        action: format!("list the indexes of {}", spec.namespace()),
+        cause: "it is renamed again and again; run the capture again, or leave it out with `exclude_collections`".into(),
+    })
 }
 
 fn artifact_path<const N: usize>(parts: [&str; N]) -> Result<ArtifactPath, SourceError> {

@@ -131,7 +131,7 @@ impl Rebuilder<'_> {
         there: &CollectionSpec,
         report: &mut RestoreReport,
     ) -> Result<(), SourceError> {
-        let existing = listing::list_indexes(self.connection, there).await?;
+        let existing = listing::list_indexes(self.connection, there).await?.unwrap_or_default();
         for index in rebuild::index_specifications(spec) {
             let name = index.get_str("name").unwrap_or_default().to_owned();
             if existing

@@ -292,7 +292,7 @@ async fn compare_specifications(
             report.differences.push(Difference::new(label, "it exists", "it does not"));
             continue;
         };
-        let indexes = listing::list_indexes(connection, made).await?;
+        let indexes = listing::list_indexes(connection, made).await?.unwrap_or_default();
         let mut differences = compare::options(&label, spec, made);
         differences.extend(compare::indexes(&label, &spec.indexes, &indexes));
         if differences.is_empty() {

@@ -328,13 +328,13 @@ pub(crate) async fn list_database(
         .collect()
 }
 
-/// Lists the indexes of one collection, including the one on `_id`. A view has none.
+/// Lists the indexes of one collection, including the one on `_id`; `None` if no collection has this name. A view has none.
 pub(crate) async fn list_indexes(
     connection: &Connection,
     spec: &CollectionSpec,
-) -> Result<Vec<Document>, SourceError> {
+) -> Result<Option<Vec<Document>>, SourceError> {
     if spec.kind == CollectionKind::View {
-        return Ok(Vec::new());
+        return Ok(Some(Vec::new()));
     }
     let action = format!("list the indexes of {}", spec.namespace());
     let database = connection.client().await?.database(&spec.database);
@@ -346,9 +346,8 @@ pub(crate) async fn list_indexes(
         })
     };
     match connection.answer(&action, listing).await? {
-        Ok(indexes) => Ok(indexes),
-        // It was dropped since it was listed; reading it will show that as well.
-        Err(error) if code(&error) == Some(codes::NAMESPACE_NOT_FOUND) => Ok(Vec::new()),
+        Ok(indexes) => Ok(Some(indexes)),
+        Err(error) if code(&error) == Some(codes::NAMESPACE_NOT_FOUND) => Ok(None),
         Err(error) => Err(connection.error(&action, &error)),
     }
 }

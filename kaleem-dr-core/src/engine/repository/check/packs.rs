@@ -1,36 +1,27 @@
-//! Reads packs completely: each must hash to its name, and each of its blobs must decrypt to content that matches its id.
+//! Reads a part of the packs, or all of them, completely.
 
 use std::{collections::HashSet, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use rand::seq::SliceRandom as _;
-use rustic_core::{
-    Id,
-    repofile::{IndexBlob, IndexPack},
-};
+use rustic_core::{Id, repofile::IndexPack};
 
 use super::{
     super::{
-        Repository, RepositoryError, blocking,
-        crypto::RepositoryKey,
+        Repository, RepositoryError,
         lock::Lock,
         survey::{Survey, pack_key},
+        whole_pack::damage_of,
     },
     ReadData,
 };
 use crate::{
     CancellationToken,
-    ground::{
-        digest::ByteDigest,
-        error_chain,
-        progress::{ProgressSink, StageProgress, Unit},
-    },
+    ground::progress::{ProgressSink, StageProgress, Unit},
 };
 
 /// Number of packs read in parallel.
 const AT_ONCE: usize = 3;
-/// Target size of the ranges in which a pack is read, in bytes; each ends at the end of a blob.
-const RANGE_BYTES: u32 = 4 << 20;
 
 impl Repository {
     /// Reads packs, and returns one sentence for each damaged one.
@@ -81,85 +72,10 @@ impl Repository {
         bar: &dyn StageProgress,
         cancel: &CancellationToken,
     ) -> Result<Option<String>, RepositoryError> {
-        let id = pack.id.into_inner();
-        let key = pack_key(&id);
-        let size_bytes = pack.pack_size();
-        let mut blobs = pack.blobs;
-        blobs.sort_unstable_by_key(|blob| blob.location.offset);
-        let (count, mut wrong, mut at, mut digest) =
-            (blobs.len(), 0_usize, 0_u32, ByteDigest::default());
-        let mut blobs = blobs.into_iter().peekable();
-        while at < size_bytes {
-            if cancel.is_cancelled() {
-                return Err(RepositoryError::Cancelled);
-            }
-            let (end, piece) = next_range(&mut blobs, at, size_bytes);
-            let bytes = match self.0.store.read(&key, Some(u64::from(at)..u64::from(end))).await {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind().is_loss() => {
-                    return Ok(Some(format!("pack {key} is damaged: {}", error_chain(&error))));
-                }
-                Err(error) => return Err(error.into()),
-            };
-            bar.advance(u64::from(end - at));
-            let (key, start) = (self.0.key.clone(), at);
-            let (seen, bad) = blocking(move || {
-                digest.update(&bytes);
-                let bad = piece.iter().filter(|blob| !is_right(&key, blob, start, &bytes)).count();
-                Ok((digest, bad))
-            })
-            .await?;
-            (digest, wrong, at) = (seen, wrong + bad, end);
-        }
-        let hashes = digest.finish() == *id.to_hex();
-        Ok(match (hashes, wrong) {
-            (true, 0) => None,
-            (false, 0) => Some(format!(
-                "pack {key} is damaged: it does not hash to its name, but all of its {count} blobs are right"
-            )),
-            (_, wrong) => Some(format!(
-                "pack {key} is damaged: {wrong} of its {count} blobs do not decrypt to what they should be"
-            )),
-        })
+        let key = pack_key(&pack.id.into_inner());
+        let damage = damage_of(&*self.0.store, &self.0.key, pack, bar, cancel).await?;
+        Ok(damage.map(|damage| format!("pack {key} is damaged: {}", damage.why)))
     }
-}
-
-/// The blobs from `at` on that are read together, and the end of the range. The header follows the last one.
-fn next_range(
-    blobs: &mut std::iter::Peekable<impl Iterator<Item = IndexBlob>>,
-    at: u32,
-    size_bytes: u32,
-) -> (u32, Vec<IndexBlob>) {
-    let mut piece = Vec::new();
-    let mut end = at;
-    while let Some(blob) = blobs.peek() {
-        let blob_end = blob.location.offset.saturating_add(blob.location.length);
-        if !piece.is_empty() && blob_end.saturating_sub(at) > RANGE_BYTES {
-            break;
-        }
-        end = end.max(blob_end.min(size_bytes));
-        piece.extend(blobs.next());
-    }
-    if blobs.peek().is_none() && size_bytes - end <= RANGE_BYTES {
-        end = size_bytes;
-    }
-    // Without further blobs, the rest is read in ranges.
-    (if end == at { size_bytes.min(at.saturating_add(RANGE_BYTES)) } else { end }, piece)
-}
-
-fn is_right(key: &RepositoryKey, blob: &IndexBlob, start: u32, bytes: &[u8]) -> bool {
-    let place = || {
-        let from = blob.location.offset.checked_sub(start)? as usize;
-        bytes.get(from..from.checked_add(blob.location.length as usize)?)
-    };
-    let plain = || {
-        let encrypted = key.decrypt(place()?).ok()?;
-        match blob.location.uncompressed_length {
-            Some(length) => zstd::bulk::decompress(&encrypted, length.get() as usize).ok(),
-            None => Some(encrypted),
-        }
-    };
-    plain().is_some_and(|plain| ByteDigest::of(&plain) == *blob.id.to_hex())
 }
 
 /// The packs to read. Lost ones were reported before.

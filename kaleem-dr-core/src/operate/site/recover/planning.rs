@@ -115,7 +115,7 @@ impl Planning<'_> {
         }
         let Some(reader) = reader else { return Ok(()) };
         let (progress, cancel) = (&self.site.progress, &self.site.cancel);
-        let point = chosen.open_with(reader, repository, progress, cancel).await.map_err(failed)?;
+        let point = chosen.open_with(reader, progress, cancel).await.map_err(failed)?;
         planned.size_bytes = point.manifest().size_bytes();
         planned.consistent_at = Some(point.manifest().consistency.at);
         if planned.is_recovered {
