@@ -11,6 +11,7 @@ mod order;
 mod place;
 mod recorder;
 mod support;
+mod work;
 
 use std::sync::Arc;
 

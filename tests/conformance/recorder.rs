@@ -16,6 +16,8 @@ use kaleem_dr_core::engine::repository::store::{
 pub struct Call {
     pub name: &'static str,
     pub key: String,
+    /// Size of what was read; 0 for other calls.
+    pub bytes: u64,
 }
 
 /// A store in front of another one. It records each call when it ended well, in that order.
@@ -44,7 +46,7 @@ impl Recorder {
     ) -> Result<T, StoreError> {
         if ended.is_ok() {
             let mut calls = self.calls.lock().expect("no call panics");
-            calls.extend(keys.iter().map(|key| Call { name, key: key.clone() }));
+            calls.extend(keys.iter().map(|key| Call { name, key: key.clone(), bytes: 0 }));
         }
         ended
     }
@@ -59,7 +61,12 @@ impl BasicStore for Recorder {
         self.note("list", &[directory.to_owned()], self.inner.list(directory).await)
     }
     async fn read(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        self.note("read", &[key.to_owned()], self.inner.read(key, range).await)
+        let read = self.note("read", &[key.to_owned()], self.inner.read(key, range).await)?;
+        let mut calls = self.calls.lock().expect("no call panics");
+        if let Some(call) = calls.iter_mut().rfind(|call| call.name == "read" && call.key == key) {
+            call.bytes = read.len() as u64;
+        }
+        Ok(read)
     }
     async fn write(&self, key: &str, content: Vec<Bytes>) -> Result<(), StoreError> {
         self.note("write", &[key.to_owned()], self.inner.write(key, content).await)
