@@ -7,6 +7,7 @@
     reason = "JSON is handed over as it is written, a fault is a switch, and the names are our own"
 )]
 
+mod append_only;
 mod archive;
 mod archive_files;
 mod bootstrap;

@@ -17,7 +17,7 @@ use crate::ground::progress::{ProgressSink, StageProgress, Unit};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Stage {
-    /// The work of the stage: `verifying objects`.
+    /// The work of the stage: `verifying data`.
     pub name: String,
     /// Start, in seconds after the stopwatch was started.
     pub began_seconds: f64,

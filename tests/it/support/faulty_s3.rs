@@ -4,11 +4,12 @@
 //! time-outs are short in these tests, so that a fault costs little time.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     path::Path,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -84,6 +85,11 @@ struct Shared {
     requests: AtomicU64,
     lists: AtomicU64,
     injected: AtomicU64,
+    only_adds: AtomicBool,
+    /// Paths of objects that were written.
+    written: Mutex<HashSet<String>>,
+    /// Deletions and second writes that were refused.
+    denied: Mutex<Vec<String>>,
 }
 
 /// A bad network. It ends when this value is dropped.
@@ -117,6 +123,9 @@ impl FaultyS3 {
             requests: zero(),
             lists: zero(),
             injected: zero(),
+            only_adds: AtomicBool::new(false),
+            written: Mutex::default(),
+            denied: Mutex::default(),
         });
         let router = Router::new()
             .fallback(answer)
@@ -140,6 +149,16 @@ impl FaultyS3 {
     /// From now on, nothing fails.
     pub fn behave(&self) {
         self.misbehave(0, 0);
+    }
+
+    /// From now on, objects can be added and read, and neither deleted nor written a second time.
+    pub fn only_add(&self) {
+        self.shared.only_adds.store(true, Ordering::SeqCst);
+    }
+
+    /// The deletions and second writes that were refused so far.
+    pub fn denied(&self) -> Vec<String> {
+        self.shared.denied.lock().expect("no request panics").clone()
     }
 
     /// Number of faults so far.
@@ -189,6 +208,9 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         return StatusCode::BAD_REQUEST.into_response();
     };
     let mut call = Call { method: parts.method, uri: parts.uri, headers: parts.headers, body };
+    if shared.only_adds.load(Ordering::SeqCst) && !adds(&shared, &call) {
+        return refusal(403);
+    }
     let number = shared.requests.fetch_add(1, Ordering::SeqCst);
     shared.lists.fetch_add(u64::from(call.is_list()), Ordering::SeqCst);
     let drawn = mixed(shared.seed.load(Ordering::SeqCst), number);
@@ -228,6 +250,26 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(Fault::SlowDrip) => dripping(status, headers, body),
         _ => plain(status, headers, body),
     }
+}
+
+/// Reports whether a request only reads or adds; otherwise records it as denied.
+fn adds(shared: &Shared, call: &Call) -> bool {
+    let path = call.uri.path().to_owned();
+    let query = call.uri.query().unwrap_or_default();
+    let is_upload = query.contains("uploadId=") || query.contains("uploads");
+    let denied = match call.method {
+        Method::DELETE => !is_upload,
+        Method::POST => query.starts_with("delete"),
+        Method::PUT if !is_upload => {
+            !shared.written.lock().expect("no request panics").insert(path.clone())
+        }
+        _ => false,
+    };
+    if denied {
+        let denied = format!("{} {path}", call.method);
+        shared.denied.lock().expect("no request panics").push(denied);
+    }
+    !denied
 }
 
 async fn carry_out(upstream: &Upstream, call: Call) -> (StatusCode, HeaderMap, Bytes) {
@@ -272,6 +314,7 @@ fn plain(status: StatusCode, mut headers: HeaderMap, body: Bytes) -> Response {
 fn refusal(status: u16) -> Response {
     let status = StatusCode::from_u16(status).expect("a status");
     let code = match status.as_u16() {
+        403 => "AccessDenied",
         429 => "TooManyRequests",
         501 => "NotImplemented",
         503 => "SlowDown",

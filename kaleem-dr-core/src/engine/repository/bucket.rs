@@ -12,6 +12,10 @@ use crate::ground::{
     error_chain,
 };
 
+/// Advice for a key that may only add objects.
+const APPEND_ONLY: &str = "if that is intended, set `append_only = true` for the repository, and let another host forget and prune; otherwise \
+                           give the key the right to delete and to overwrite";
+
 /// The result of testing a bucket.
 #[derive(Clone, Debug, Serialize)]
 #[must_use]
@@ -102,6 +106,10 @@ pub async fn check_bucket(access: &S3Access) -> Result<BucketReport, StoreError>
                 ),
                 Err(error) => report.failed("delete", &error),
             },
+            Err(error) if error.kind() == StoreErrorKind::Denied => {
+                report.note("delete", Severity::Warning, "the key may add objects, and not delete them", Some(APPEND_ONLY));
+                report.note("delete", Severity::Warning, format!("{canary} is left in the bucket"), Some("delete it by hand"));
+            }
             Err(error) => {
                 report.failed("delete", &error);
                 report.note("delete", Severity::Warning, format!("{canary} is left in the bucket"), Some("delete it by hand"));
@@ -166,6 +174,12 @@ async fn try_objects(store: &OpendalStore, canary: &str, report: &mut BucketRepo
         Ok(()) => {
             read_back(store, canary, &second, "overwrite", "an object can be written over", report)
                 .await;
+        }
+        Err(error)
+            if matches!(error.kind(), StoreErrorKind::Denied | StoreErrorKind::Condition) =>
+        {
+            let message = "the key may add objects, and not overwrite them";
+            report.note("overwrite", Severity::Warning, message, Some(APPEND_ONLY));
         }
         Err(error) => report.failed("overwrite", &error),
     }

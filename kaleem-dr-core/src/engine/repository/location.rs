@@ -97,13 +97,16 @@ pub struct Access {
     pub password: SecretString,
     /// Directory for the cache of a remote repository's index and trees; `None` disables the cache.
     pub cache_directory: Option<PathBuf>,
+    /// The key pair may neither delete nor overwrite objects: this host adds and reads, and leaves forgetting and pruning to
+    /// another one.
+    pub append_only: bool,
 }
 
 impl Access {
     /// Access without a cache: index and trees are read from the repository each time.
     #[must_use]
     pub fn new(location: Location, password: SecretString) -> Self {
-        Self { location, password, cache_directory: None }
+        Self { location, password, cache_directory: None, append_only: false }
     }
 }
 

@@ -68,7 +68,7 @@ pub(crate) use self::snapshot::{snapshot_for_tests, snapshot_for_tests_with};
 use self::{
     backend::{Backend, Gate},
     crypto::RepositoryKey,
-    store::ObjectStore,
+    store::{AppendOnly, ObjectStore},
 };
 pub use self::{
     check::{CheckReport, ReadData, Remedy},
@@ -247,6 +247,8 @@ impl Repository {
         store: Arc<dyn ObjectStore>,
         access: &Access,
     ) -> Result<Self, RepositoryError> {
+        let store: Arc<dyn ObjectStore> =
+            if access.append_only { Arc::new(AppendOnly::new(store)) } else { store };
         if store.size("config").await?.is_none() {
             return Err(RepositoryError::NotFound { location: store.location() });
         }
@@ -300,6 +302,23 @@ impl Repository {
     #[must_use]
     pub fn location(&self) -> String {
         self.0.store.location()
+    }
+
+    /// Reports whether this host only adds to the repository.
+    #[must_use]
+    pub fn is_append_only(&self) -> bool {
+        self.0.store.keeps_everything()
+    }
+
+    /// The refusal of work that deletes, by a host that only adds.
+    fn refuse_if_append_only(&self, work: &str) -> Result<(), RepositoryError> {
+        if !self.is_append_only() {
+            return Ok(());
+        }
+        Err(RepositoryError::Guarded(format!(
+            "this host only adds to {} (`append_only = true` in the config), so it cannot {work}; run this on the host that forgets and prunes",
+            self.location()
+        )))
     }
 
     /// The same repository, without its cache.

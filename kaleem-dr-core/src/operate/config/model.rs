@@ -218,6 +218,10 @@ pub struct RepositorySettings {
     /// S3: maximum rate of all downloads together.
     #[serde(default)]
     pub download_limit: Option<Rate>,
+    /// This host only adds to the repository and reads it: its key may neither delete nor overwrite
+    /// objects. Another host forgets and prunes [default: false].
+    #[serde(default)]
+    pub append_only: bool,
     /// Additional tags for snapshots that are saved or copied here. `{host}` in a tag is replaced
     /// by the host's name.
     #[serde(default)]

@@ -45,6 +45,7 @@ impl RepositorySettings {
             location,
             password,
             cache_directory: remote.then(|| cache_directory.to_path_buf()),
+            append_only: self.append_only,
         })
     }
 

@@ -246,6 +246,12 @@ impl<'a> Run<'a> {
     }
 
     async fn retain_own(&mut self, repository: &Repository, retaining: &Retaining<'_>) {
+        if repository.is_append_only() {
+            tracing::info!(
+                "this host only adds to its repository, so another one forgets and prunes"
+            );
+            return;
+        }
         match retain(repository, retaining, self.progress, self.cancel).await {
             Ok(retained) => {
                 self.report.forgotten = Some(retained.forgotten);

@@ -152,7 +152,7 @@ impl<'a> Secondary<'a> {
         cancel: &CancellationToken,
     ) {
         let Ok(repository) = &self.of.repository else { return };
-        if self.report.error.is_some() {
+        if self.report.error.is_some() || repository.is_append_only() {
             return;
         }
         match retain(repository, retaining, progress, cancel).await {

@@ -181,6 +181,9 @@ impl Site {
         options: MirrorOptions,
         (from, to): (&str, &str),
     ) -> Result<MirrorReport, SiteError> {
+        let is_append_only =
+            self.config.settings.repository.get(to).is_some_and(|mirror| mirror.append_only);
+        let options = MirrorOptions { keep_all: options.keep_all || is_append_only, ..options };
         let stores = || -> Result<_, SiteError> {
             let near = self.location(from)?.store()?;
             Ok((near, place(history.ledger(), &self.location(to)?, &options)?))

@@ -112,9 +112,10 @@ impl Verification {
         if self.errors() > 0 {
             return Ok(None);
         }
-        self.report
-            .checked
-            .push(format!("{} files of {} bytes can be read", totals.files, totals.size_bytes));
+        if totals.files > 0 || artifacts.is_empty() {
+            let read = format!("{} files of {} bytes can be read", totals.files, totals.size_bytes);
+            self.report.checked.push(read);
+        }
         Ok(Some(FilesReport::of_read(&totals, artifacts)))
     }
 

@@ -205,6 +205,8 @@ impl Repository {
             location: Location::Directory(PathBuf::new()),
             password: password.clone(),
             cache_directory: self.0.cache_directory.clone(),
+            // Its store refuses deletions already, if it has to.
+            append_only: false,
         };
         Self::open_in(self.0.store.clone(), &access).await
     }

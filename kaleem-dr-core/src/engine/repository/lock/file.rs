@@ -41,6 +41,20 @@ pub(super) struct LockFile {
     /// Start of the process, in clock ticks since the boot, because process ids are reused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     process_start: Option<u64>,
+    /// Its host cannot delete locks: it expires by age, or a later lock of the host ends it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) append_only: bool,
+    /// Earlier locks of the same host that this one ends, by key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) ends: Vec<String>,
+    /// It only ends earlier locks, and excludes nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(super) is_end: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// restic writes local times with an offset; any RFC 3339 time is read.
@@ -112,6 +126,9 @@ impl LockFile {
             pid_namespace: here.pid_namespace,
             machine_id: here.machine_id,
             process_start: process_start(pid),
+            append_only: false,
+            ends: Vec::new(),
+            is_end: false,
         }
     }
 

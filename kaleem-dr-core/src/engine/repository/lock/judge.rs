@@ -1,6 +1,6 @@
 //! Lists, judges and removes the locks in a repository, including those of other programs.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -82,11 +82,21 @@ struct Found {
     object: String,
     modified: Option<Timestamp>,
     content: Result<LockFile, String>,
+    /// Its holder could not delete it, and has written that it is over.
+    is_over: bool,
 }
 
 impl Found {
     fn verdict(&self) -> LockVerdict {
+        if self.is_over {
+            return LockVerdict::Dead;
+        }
         self.content.as_ref().map_or(LockVerdict::Unreadable, LockFile::verdict)
+    }
+
+    /// Reports whether its holder cannot delete it, so that it expires.
+    fn expires(&self) -> bool {
+        self.content.as_ref().is_ok_and(|lock| lock.append_only)
     }
 
     fn describe(&self) -> String {
@@ -107,6 +117,9 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::Locked`] with the holder.
     pub async fn lock(&self, kind: LockKind, patience: Duration) -> Result<Lock, RepositoryError> {
+        if kind == LockKind::Exclusive {
+            self.refuse_if_append_only("delete anything")?;
+        }
         Lock::acquire(self.0.store.clone(), self.0.key.clone(), kind, patience, Without::Never)
             .await
     }
@@ -136,6 +149,7 @@ impl Repository {
     /// # Errors
     /// As [`Repository::lock`].
     pub async fn lock_to_free(&self, patience: Duration) -> Result<Lock, RepositoryError> {
+        self.refuse_if_append_only("free space")?;
         Lock::acquire(
             self.0.store.clone(),
             self.0.key.clone(),
@@ -184,12 +198,19 @@ impl Repository {
     /// # Errors
     /// If one cannot be removed.
     pub async fn remove_locks(&self, locks: &[LockInfo]) -> Result<(), RepositoryError> {
+        if !locks.is_empty() {
+            self.refuse_if_append_only("remove locks")?;
+        }
         for lock in locks {
             tracing::info!(object = %lock.object, holder = %lock.holder, "removing a lock");
             self.0.store.delete(&lock.object).await?;
         }
         Ok(())
     }
+}
+
+fn is_expired(lock: &Found, now: Option<Timestamp>) -> bool {
+    lock.modified.zip(now).is_some_and(|(written, now)| is_old(now.duration_since(written)))
 }
 
 /// Reads all locks without changing any.
@@ -218,9 +239,31 @@ async fn find(
                 .map_err(|error| error.to_string())
                 .and_then(|plain| parse(&plain))
         };
-        found.push(Found { object: object.key, modified: object.modified, content });
+        found.push(Found {
+            object: object.key,
+            modified: object.modified,
+            content,
+            is_over: false,
+        });
     }
+    mark_ended(&mut found);
     Ok(found)
+}
+
+/// Marks the locks that a later lock of the same host ends, and locks that only do this.
+fn mark_ended(found: &mut [Found]) {
+    let ended: HashSet<(String, String)> = found
+        .iter()
+        .filter_map(|found| found.content.as_ref().ok())
+        .filter(|lock| lock.append_only)
+        .flat_map(|lock| lock.ends.iter().map(|name| (lock.hostname.clone(), name.clone())))
+        .collect();
+    for found in found {
+        if let Ok(lock) = &found.content {
+            let key = (lock.hostname.clone(), found.object.clone());
+            found.is_over = lock.append_only && (lock.is_end || ended.contains(&key));
+        }
+    }
 }
 
 /// Fails if a lock other than `own` forbids `kind`; removes those of dead processes. A lock that cannot be read is judged once
@@ -235,12 +278,15 @@ pub(super) async fn refuse_others(
     let now = own.and_then(|own| found.iter().find(|found| found.object == own)?.modified);
     for other in found.iter().filter(|found| own != Some(found.object.as_str())) {
         match (&other.content, other.verdict()) {
+            (_, LockVerdict::Dead) if store.keeps_everything() => {}
             (_, LockVerdict::Dead) => {
                 tracing::info!(lock = %other.describe(), "removing the lock of a process that has ended");
                 if let Err(error) = store.delete(&other.object).await {
                     tracing::warn!(error = %crate::ground::error_chain(&error), "it could not be removed, and is in no one's way");
                 }
             }
+            // Judged by its age once our own lock shows the store's time.
+            (Ok(_), _) if other.expires() && (own.is_none() || is_expired(other, now)) => {}
             (Ok(lock), _) if lock.exclusive || kind == LockKind::Exclusive => {
                 return Err(RepositoryError::Locked { holder: other.describe() });
             }

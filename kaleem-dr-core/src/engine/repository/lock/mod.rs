@@ -109,6 +109,8 @@ pub(crate) struct Shared {
 struct Objects {
     /// All names that may exist in the store, the current one last. Empty for an operation without a lock.
     names: Vec<String>,
+    /// Where nothing can be deleted, the earlier ones.
+    ended: Vec<String>,
     /// Time at which the current one was written, by [`uptime`].
     written: Duration,
 }
@@ -271,19 +273,34 @@ impl Drop for Lock {
 impl Shared {
     /// Rewrites the lock. Its name is known before it is written, so that the result of an interrupted write can be removed.
     async fn write(&self, objects: &mut Objects) -> Result<String, RepositoryError> {
-        let lock = LockFile::ours(self.kind);
+        let written = uptime().unwrap_or_default();
+        let name = self.write_as(objects, LockFile::ours(self.kind)).await?;
+        objects.written = written;
+        self.note();
+        Ok(name)
+    }
+
+    /// Where nothing can be deleted, the written lock ends all earlier ones.
+    async fn write_as(
+        &self,
+        objects: &mut Objects,
+        mut lock: LockFile,
+    ) -> Result<String, RepositoryError> {
+        if self.store.keeps_everything() {
+            lock.append_only = true;
+            lock.ends.clone_from(&objects.ended);
+            lock.ends.extend(objects.names.iter().cloned());
+        }
         let json = serde_json::to_vec(&lock)
             .map_err(|cause| RepositoryError::Engine { action: "lock", cause: cause.into() })?;
         let encrypted = self.key.encrypt(&json);
         let name = format!("{DIRECTORY}/{}", ByteDigest::of(&encrypted));
-        let written = uptime().unwrap_or_default();
         // Inserted before the current one, which stays current if this fails.
         objects.names.insert(objects.names.len().saturating_sub(1), name.clone());
         self.store.write(&name, vec![Bytes::from(encrypted)]).await?;
         objects.names.retain(|other| *other != name);
         objects.names.push(name.clone());
-        objects.written = written;
-        self.note();
+        objects.ended = lock.ends;
         Ok(name)
     }
 
@@ -323,6 +340,11 @@ impl Shared {
     /// Removes every object of the lock. A remaining lock blocks all other programs, so this is retried.
     async fn remove_all(&self) -> Result<(), RepositoryError> {
         let mut objects = self.objects.lock().await;
+        if self.store.keeps_everything() && !objects.names.is_empty() {
+            let mut end = LockFile::ours(self.kind);
+            end.is_end = true;
+            self.write_as(&mut objects, end).await?;
+        }
         let mut tries = 3;
         while let Some(name) = objects.names.last() {
             match self.store.delete(name).await {

@@ -7,6 +7,7 @@
 
 #[cfg(feature = "s3")]
 mod access;
+mod append_only;
 mod deferred_sync;
 mod error;
 mod integrity;
@@ -29,7 +30,7 @@ mod tuning;
 pub(crate) use self::access::is_loopback;
 #[cfg(feature = "s3")]
 pub use self::access::{IpChoice, Network, Rate, S3Access, is_r2};
-pub(crate) use self::temporary::TEMPORARY_DIRECTORY;
+pub(crate) use self::{append_only::AppendOnly, temporary::TEMPORARY_DIRECTORY};
 pub use self::{
     error::{StoreError, StoreErrorKind},
     object_store::{BasicStore, Object, ObjectStore, ObjectWriter},

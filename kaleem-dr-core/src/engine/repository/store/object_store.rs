@@ -78,12 +78,17 @@ pub trait BasicStore: fmt::Debug + Send + Sync + 'static {
     async fn size(&self, key: &str) -> Result<Option<u64>, StoreError>;
 }
 
-/// A store of a repository: the seven operations, and four with a default, which a store overrides if it can do better (decision
+/// A store of a repository: the seven operations, and five with a default, which a store overrides if it can do better (decision
 /// 11). `impl ObjectStore for MyStore {}` uses all defaults.
 #[async_trait]
 pub trait ObjectStore: BasicStore {
     /// Reports whether each call crosses a network, so that writes are slow and more data should be kept ready for them.
     fn is_remote(&self) -> bool {
+        false
+    }
+
+    /// Reports whether nothing can be deleted through this store: locks then expire, or are ended by later ones.
+    fn keeps_everything(&self) -> bool {
         false
     }
 
