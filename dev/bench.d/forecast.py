@@ -16,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import lost_machine
@@ -83,7 +84,9 @@ def set_up():
 
 
 def lose(client):
+    """ext4 creates files slowly for five seconds after many were deleted, which no drill and no recovery of a real loss meets."""
     shutil.rmtree(SITE)
+    time.sleep(6)
     SITE.mkdir()
     client.drop_database(DATABASE)
 

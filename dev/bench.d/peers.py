@@ -12,11 +12,13 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 PROGRAM, HOME = sys.argv[1], Path(sys.argv[2])
 MB = int(os.environ.get("BENCH_MB", "500"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+SMALL = int(os.environ.get("BENCH_SMALL_FILES", "100000"))
 PASSWORD = HOME / "password"
 results = {}
 
@@ -89,9 +91,27 @@ def config(repository, source):
     return path
 
 
-def files(tree):
+def small_files(tree):
+    """Files of 200 to 400 bytes, a hundred in each directory."""
+    shutil.rmtree(tree, ignore_errors=True)
+    rng = random.Random(7)
+    for number in range(SMALL):
+        path = tree / f"{number // 100 // 50}/{number // 100 % 50}/{number}"
+        if number % 100 == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(rng.randbytes(rng.randint(100, 200)).hex().encode())
+
+
+def clear(path):
+    """Removes a tree. ext4 searches long for inodes that were not deleted within the last five seconds."""
+    if path.exists():
+        shutil.rmtree(path)
+        time.sleep(6)
+
+
+def files(tree, make, suffix=""):
     for number in range(ROUNDS):
-        sample(tree)
+        make(tree)
         repositories = {}
         order = ["kaleem-dr", "restic"] if number % 2 == 0 else ["restic", "kaleem-dr"]
         commands = {}
@@ -122,14 +142,21 @@ def files(tree):
                 [*stock, "restore", "latest", "--target", str(target), "--verify"],
             ),
             ("check, all data", [*ours, "check", "--read-data"], [*stock, "check", "--read-data"]),
+            ("verify | check, all data", [*ours, "verify"], [*stock, "check", "--read-data"]),
+            ("drill | restore", [*ours, "drill"], [*stock, "restore", "latest", "--target", str(target)]),
         ]
         for what, our_command, stock_command in commands:
             if what == "1 % changed":
+                if suffix:
+                    continue
                 change(tree)
             for who in order:
-                shutil.rmtree(target, ignore_errors=True)
-                run(what, who, our_command if who == "kaleem-dr" else stock_command, env)
-        shutil.rmtree(target, ignore_errors=True)
+                clear(target)
+                if what.startswith("drill"):
+                    # The last drill has removed its own scratch directory.
+                    time.sleep(6)
+                run(what + suffix, who, our_command if who == "kaleem-dr" else stock_command, env)
+        clear(target)
 
 
 def mongo(uri):
@@ -184,21 +211,24 @@ def mongo(uri):
 HOME.mkdir(parents=True, exist_ok=True)
 PASSWORD.write_text("bench\n")
 PASSWORD.chmod(0o600)
-files(HOME / "tree")
+files(HOME / "tree", sample)
+if SMALL:
+    files(HOME / "tree", small_files, f", {SMALL} small files")
+shutil.rmtree(HOME / "tree")
 if os.environ.get("KALEEM_BENCH_MONGO_URI"):
     mongo(os.environ["KALEEM_BENCH_MONGO_URI"])
 (HOME / "results.json").write_text(json.dumps({"mb": MB, "rounds": ROUNDS, "results": results}, indent=1))
 
 print(f"\n{MB} MB, medians of {ROUNDS} alternated rounds")
-print(f"{'':26}{'':12}{'wall s':>9}{'MB/s':>8}{'CPU s':>8}{'peak MB':>9}")
+print(f"{'':52}{'':12}{'wall s':>9}{'MB/s':>8}{'CPU s':>8}{'peak MB':>9}")
 for what, by in results.items():
     medians = {who: {key: statistics.median(one[key] for one in ones) for key in ones[0]} for who, ones in by.items()}
     for who, median in medians.items():
-        print(f"{what:26}{who:12}{median['wall_s']:9.2f}{MB / median['wall_s']:8.0f}{median['cpu_s']:8.2f}{median['peak_mb']:9.0f}")
+        print(f"{what:52}{who:12}{median['wall_s']:9.2f}{MB / median['wall_s']:8.0f}{median['cpu_s']:8.2f}{median['peak_mb']:9.0f}")
     if len(medians) == 2:
         peer = next(who for who in medians if who != "kaleem-dr")
         ours, stock = medians["kaleem-dr"], medians[peer]
         print(
-            f"{'':26}{peer + '/ours':12}{stock['wall_s'] / ours['wall_s']:9.2f}{'':8}{stock['cpu_s'] / ours['cpu_s']:8.2f}"
+            f"{'':52}{peer + '/ours':12}{stock['wall_s'] / ours['wall_s']:9.2f}{'':8}{stock['cpu_s'] / ours['cpu_s']:8.2f}"
             f"{stock['peak_mb'] / ours['peak_mb']:9.2f}"
         )

@@ -116,6 +116,8 @@ def lose(client):
     client.drop_database(DATABASE)
     curl("DELETE", f"vhosts/{VHOST}")
     os.sync()
+    # For five seconds after many files were deleted, ext4 creates new ones slowly.
+    time.sleep(6)
 
 
 def by_scripts(steps):

@@ -68,7 +68,7 @@ impl Defects {
     }
 }
 
-/// A tree to read. Files are told apart by their paths only in named directories: the root, our own directory, and those that
+/// A tree to read. Files are recognised by their paths only in named directories: the root, our own directory, and those that
 /// lead to artifacts. Each of them is read at each of its places, any other tree once.
 struct Pending {
     id: TreeId,

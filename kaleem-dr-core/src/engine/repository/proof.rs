@@ -28,7 +28,7 @@ const AT_ONCE: usize = 4;
 /// Packs decrypted at once: up to two ranges of each are in memory.
 const PACKS_AT_ONCE: usize = 3;
 
-/// How thoroughly objects are read.
+/// The thoroughness with which objects are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
     /// Each object must hash to its name.

@@ -181,9 +181,8 @@ fn without_assignments(text: &str) -> String {
 /// Reports whether a text ends in a word that precedes a secret.
 fn is_secret_word(text: &str) -> bool {
     let text = text.trim_end_matches([' ', '"', '\'', '\\']);
-    let word = text
-        .rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
-        .map_or(text, |at| &text[at + 1..]);
+    let is_within = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let word = text.rsplit(|c| !is_within(c)).next().unwrap_or_default();
     let word: String =
         word.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     SECRET_WORDS.iter().any(|secret| word.ends_with(secret))
@@ -213,6 +212,8 @@ mod tests {
                 "wrong password: *** at RESTIC_PASSWORD_FILE",
             ),
             ("bytes=12 at 03:00: http://h/p?a=b", "bytes=12 at 03:00: http://h/p?a=b"),
+            ("/srv/نسخ احتياطية: لا يُقرأ", "/srv/نسخ احتياطية: لا يُقرأ"),
+            ("كلمة السر password: hunter22", "كلمة السر password: ***"),
         ] {
             assert_eq!(redactor.clean(said), clean);
         }

@@ -109,7 +109,7 @@ pub(crate) struct Shared {
 struct Objects {
     /// All names that may exist in the store, the current one last. Empty for an operation without a lock.
     names: Vec<String>,
-    /// Where nothing can be deleted, the earlier ones.
+    /// The earlier ones, if nothing can be deleted.
     ended: Vec<String>,
     /// Time at which the current one was written, by [`uptime`].
     written: Duration,
@@ -280,7 +280,7 @@ impl Shared {
         Ok(name)
     }
 
-    /// Where nothing can be deleted, the written lock ends all earlier ones.
+    /// If nothing can be deleted, the written lock ends all earlier ones.
     async fn write_as(
         &self,
         objects: &mut Objects,
