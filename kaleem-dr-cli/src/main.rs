@@ -11,6 +11,7 @@ mod progress;
 mod secret_prompt;
 mod signals;
 mod terminal;
+mod values;
 
 use std::process::ExitCode;
 

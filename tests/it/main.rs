@@ -27,6 +27,7 @@ mod file_archiver;
 mod files;
 mod files_restore;
 mod files_walk;
+mod first_hour;
 mod foreign_tars;
 mod fresh_machine;
 mod from_nothing;

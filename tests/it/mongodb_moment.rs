@@ -182,3 +182,51 @@ async fn lost_cursors_connections_and_members_end_no_capture() {
     );
     assert!(compared * 2 > seeds_run, "only {compared} of {seeds_run} ended well");
 }
+
+/// Renames a collection in the middle of a capture, and returns when it is done. The caller is a thread of the proxy.
+fn rename(uri: &str) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime can be made");
+    runtime.block_on(async {
+        let client = mongodb::Client::with_uri_str(uri).await.expect("a valid address");
+        let of = |name: &str| format!("{DATABASE}.{name}");
+        let command = doc! { "renameCollection": of("made1"), "to": of("kept1") };
+        client.database("admin").run_command(command).await.expect("it can be renamed");
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_that_is_renamed_before_its_indexes_are_listed_keeps_them() {
+    let server = MongoServer::start();
+    let client = mongodb::Client::with_uri_str(server.uri()).await.expect("a valid address");
+    let made = client.database(DATABASE).collection::<Document>("made1");
+    made.insert_many([doc! { "_id": 1, "n": 1 }, doc! { "_id": 2, "n": 2 }])
+        .await
+        .expect("inserts");
+    made.create_index(mongodb::IndexModel::builder().keys(doc! { "n": 1 }).build())
+        .await
+        .expect("an index");
+    let (uri, is_renamed) = (server.uri(), AtomicBool::new(false));
+    let proxy = MongoProxy::before(&server.uri(), move |command| {
+        if command.contains_key("listIndexes") && !is_renamed.swap(true, Ordering::SeqCst) {
+            rename(&uri);
+        }
+        let concern = command.get_document("readConcern");
+        if concern.is_ok_and(|of| of.get_str("level").is_ok_and(|level| level == "snapshot")) {
+            return Fate::fails(239, "SnapshotTooOld");
+        }
+        Fate::Passes
+    });
+    let points = Points::new().await;
+    points.capture(&source(&proxy.uri())).await;
+    let point = points.latest().await;
+
+    let source = source(&server.uri());
+    let request = RestoreRequest::whole(RestoreTarget::Beside(Some("back".into())));
+    let plan = source.plan_restore(&point, request).await.expect("a plan");
+    let restored = source.restore(&point, plan).await.expect("a restore");
+    assert!(restored.is_equal(), "{restored:#?}");
+    let kept = client.database("back").collection::<Document>("kept1");
+    assert_eq!(kept.count_documents(doc! {}).await.expect("a count"), 2);
+    let indexes = kept.list_index_names().await.expect("they can be listed");
+    assert_eq!(indexes, ["_id_", "n_1"]);
+}

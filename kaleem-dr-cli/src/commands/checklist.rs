@@ -22,9 +22,10 @@ use crate::{
 #[derive(Debug, Args)]
 pub struct Checklist {
     /// Checklist: daily, weekly or monthly
+    #[arg(value_parser = crate::values::period(), hide_possible_values = true)]
     pub period: Period,
     /// Language of the items: en or ar
-    #[arg(long, value_name = "LANG", default_value = "en")]
+    #[arg(long, value_name = "LANG", default_value = "en", value_parser = crate::values::language(), hide_possible_values = true)]
     pub lang: Language,
 }
 

@@ -41,8 +41,8 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
     match command {
         ConfigCommand::Check => {
             let site = context.load()?;
-            site.check_config()?;
-            print(&site, context.global.json)?;
+            let warnings = site.check_config()?;
+            print(&site, &warnings, context.global.json)?;
         }
         ConfigCommand::Schema => {
             line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?;
@@ -67,13 +67,21 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
                     },
                 )?;
             file.write_all(TEMPLATE.as_bytes())?;
-            line(&format!("wrote {}; edit it, then run `kaleem-dr config check`", path.display()))?;
+            let named = if path == Path::new(SYSTEM_CONFIG) {
+                String::new()
+            } else {
+                format!(" --config {}", path.display())
+            };
+            line(&format!(
+                "wrote {}; edit it, then run `kaleem-dr{named} config check`",
+                path.display()
+            ))?;
         }
     }
     Ok(Exit::Done)
 }
 
-fn print(site: &Site, json: bool) -> Printed {
+fn print(site: &Site, warnings: &[String], json: bool) -> Printed {
     let settings = &site.config().settings;
     let sources: Vec<(&SourceName, &str)> =
         site.config().sources.iter().map(|(name, source)| (name, source.kind)).collect();
@@ -85,13 +93,14 @@ fn print(site: &Site, json: bool) -> Printed {
             .collect();
         let sources: serde_json::Map<String, Value> =
             sources.iter().map(|(name, kind)| (name.to_string(), (*kind).into())).collect();
-        return document(
-            &json!({ "config": site.path(), "repositories": locations, "sources": sources }),
-        );
+        return document(&json!({
+            "config": site.path(), "repositories": locations, "sources": sources, "warnings": warnings
+        }));
     }
     line(&format!("{} is valid", site.path().display()))?;
     for (name, repository) in &settings.repository {
         line(&format!("  repository {name}: {}", repository.location))?;
     }
-    sources.iter().try_for_each(|(name, kind)| line(&format!("  source {name}: {kind}")))
+    sources.iter().try_for_each(|(name, kind)| line(&format!("  source {name}: {kind}")))?;
+    warnings.iter().try_for_each(|warning| line(&format!("  warning: {warning}")))
 }

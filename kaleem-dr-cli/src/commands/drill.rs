@@ -44,7 +44,7 @@ pub struct Drill {
     #[arg(long, conflicts_with_all = ["point", "to_time"])]
     pub from_nothing: bool,
     /// Level to prove: stored, readable, parsed or restored
-    #[arg(long, value_name = "LEVEL", default_value_t = ProofLevel::Restored)]
+    #[arg(long, value_name = "LEVEL", default_value_t = ProofLevel::Restored, value_parser = crate::values::level(), hide_possible_values = true)]
     pub level: ProofLevel,
     #[command(flatten)]
     pub to: ReportFiles,

@@ -60,13 +60,13 @@ fn print(events: &[PastEvent], json: bool) -> Printed {
     if json {
         return document(&events);
     }
-    let mut rows = table(["Run", "What", "Repository", "Ended", "Took", "Exit"]);
+    let mut rows = table(["run", "job", "repository", "ended", "took", "exit"]);
     for event in events {
         rows.add_row([
             event.run.to_string(),
             event.kind.clone(),
             event.repository.clone(),
-            event.finished.to_string(),
+            event.finished.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
             format!("{:.1} s", event.finished.duration_since(event.started).as_secs_f64()),
             event.exit.to_string(),
         ]);

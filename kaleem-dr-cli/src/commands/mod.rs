@@ -142,7 +142,7 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Schedule { command } => schedule::schedule(context, &command).await?.into(),
         Command::Migrate(args) => migrate::migrate(context, &args).await?.into(),
         Command::Config { command } => config::config(context, command)?.into(),
-        Command::Completions(args) => completions::completions(Cli::command(), args).into(),
+        Command::Completions(args) => completions::completions(Cli::command(), args)?.into(),
         Command::Man => man::man(Cli::command())?.into(),
     })
 }

@@ -41,7 +41,7 @@ pub struct ReportFiles {
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
     /// Language of the report: en or ar
-    #[arg(long, value_name = "LANG", default_value = "en")]
+    #[arg(long, value_name = "LANG", default_value = "en", value_parser = crate::values::language(), hide_possible_values = true)]
     pub lang: Language,
 }
 

@@ -10,7 +10,7 @@ use crate::{context::Context, output::line};
 #[derive(Debug, Args)]
 pub struct Runbook {
     /// Language of the instructions: en or ar
-    #[arg(long, value_name = "LANG", default_value = "en")]
+    #[arg(long, value_name = "LANG", default_value = "en", value_parser = crate::values::language(), hide_possible_values = true)]
     pub lang: Language,
 }
 

@@ -38,7 +38,7 @@ pub struct Verify {
     pub from: Option<PathBuf>,
     /// Level to prove: stored, readable, parsed or restored [default: parsed; readable for other
     /// programs' snapshots]
-    #[arg(long, value_name = "LEVEL")]
+    #[arg(long, value_name = "LEVEL", value_parser = crate::values::level(), hide_possible_values = true)]
     pub level: Option<ProofLevel>,
 }
 

@@ -215,13 +215,13 @@ impl SnapshotReader {
             }
             Err(error) => return Err(error),
         };
-        for node in nodes {
+        for node in &nodes {
             self.count(tree, node, wanted, &mut visited);
         }
         Ok(visited)
     }
 
-    fn count(&self, tree: &Pending, node: Node, wanted: &Wanted<'_>, visited: &mut Visited) {
+    fn count(&self, tree: &Pending, node: &Node, wanted: &Wanted<'_>, visited: &mut Visited) {
         let path = || tree.path.join(node.name());
         let named = tree.is_named.then(path);
         let is_own = named.as_deref().is_some_and(is_own_path);
@@ -238,7 +238,7 @@ impl SnapshotReader {
             visited.totals.others += u64::from(!node.is_dir() && !is_own);
             return;
         }
-        let places = match self.places(&node) {
+        let places = match self.places(node) {
             Ok(places) => places,
             Err(error) => {
                 visited.lost.push(format!("{}: {}", path().display(), error_chain(&error)));

@@ -64,31 +64,59 @@ impl Site {
         Ok(go_through(period, &job).await)
     }
 
-    /// Finds the first contradiction in the config, and reads every secret that it refers to,
-    /// because a config whose password file is missing is not valid.
+    /// Finds the faults of the config, creates every source, and reads every secret, because a
+    /// config whose password file is missing is not valid. Returns warnings, one sentence each: what
+    /// is valid and probably not intended.
     ///
     /// # Errors
-    /// [`SiteError::Config`] with the first fault.
-    pub fn check_config(&self) -> Result<(), SiteError> {
+    /// [`SiteError::Config`] with all faults.
+    pub fn check_config(&self) -> Result<Vec<String>, SiteError> {
         let settings = &self.config.settings;
-        if let Some(contradiction) = settings.contradictions().into_iter().next() {
-            let path = self.path.display();
-            return Err(SiteError::Config(format!("{path}: {contradiction}")));
-        }
+        let path = self.path.display();
+        let mut faults: Vec<String> =
+            settings.contradictions().into_iter().map(|why| format!("{path}: {why}")).collect();
+        let mut warnings = Vec::new();
         for (name, repository) in &settings.repository {
-            let access = repository.access(&settings.cache_directory, &self.environment);
-            access.map_err(|error| {
-                SiteError::Config(format!("repository {name}: {}", error_chain(&error)))
-            })?;
+            match repository.access(&settings.cache_directory, &self.environment) {
+                Err(error) => faults.push(format!("repository {name}: {}", error_chain(&error))),
+                Ok(access) => {
+                    let directory = access.location.directory();
+                    if let Some(relative) = directory.filter(|directory| !directory.is_absolute()) {
+                        warnings.push(format!(
+                            "repository {name}: {} is relative to the directory in which a command is started; write an absolute path",
+                            relative.display()
+                        ));
+                    }
+                }
+            }
+        }
+        for name in self.config.sources.keys() {
+            match self.source(name) {
+                Err(error) => faults.push(error_chain(&error)),
+                Ok(source) => {
+                    let missing = source.local_paths().into_iter().filter(|path| !path.exists());
+                    warnings.extend(missing.map(|path| {
+                        format!("source {name}: {} does not exist on this machine", path.display())
+                    }));
+                }
+            }
         }
         let passphrase = settings.recovery.passphrase.iter();
         let passphrase = passphrase.map(|secret| ("recovery.passphrase".to_owned(), secret));
         for (key, secret) in settings.monitoring.secrets().into_iter().chain(passphrase) {
-            self.environment
-                .secret(secret)
-                .map_err(|error| SiteError::Config(format!("`{key}`: {}", error_chain(&error))))?;
+            if let Err(error) = self.environment.secret(secret) {
+                faults.push(format!("`{key}`: {}", error_chain(&error)));
+            }
         }
-        Ok(())
+        match &faults[..] {
+            [] => Ok(warnings),
+            [fault] => Err(SiteError::Config(fault.clone())),
+            faults => Err(SiteError::Config(format!(
+                "{path} has {} faults:\n  {}",
+                faults.len(),
+                faults.join("\n  ")
+            ))),
+        }
     }
 
     /// Tests the bucket of the selected repository with a canary object, and reads its lifecycle
