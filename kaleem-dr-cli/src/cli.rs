@@ -4,10 +4,10 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     commands::{
-        alarm, backup, bootstrap, check, checklist, completions, config, copy, doctor, drill,
-        export, forget, history, init, key, metrics, migrate, notify, oplog, points, prune, r2,
-        recover, repair, replicate, report, restore, runbook, schedule, snapshot, snapshots,
-        status, unlock, verify,
+        alarm, backup, bootstrap, check, checklist, completions, config, copy, diff, doctor, drill,
+        dump, export, find, forget, history, init, key, ls, metrics, migrate, notify, oplog,
+        points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule,
+        snapshot, snapshots, status, unlock, verify,
     },
     global::Global,
 };
@@ -46,6 +46,18 @@ pub enum Command {
     /// List recovery points: the snapshots of each run, whether the point is complete, and which
     /// moments between points can be restored
     Points(points::Points),
+    /// List the files of a snapshot, of any program
+    #[command(after_help = ls::EXAMPLES)]
+    Ls(ls::Ls),
+    /// Find files by their names: in the newest points, or every version in all snapshots
+    #[command(after_help = find::EXAMPLES)]
+    Find(find::Find),
+    /// Write a file of a snapshot to standard output, or a directory as a tar
+    #[command(after_help = dump::EXAMPLES)]
+    Dump(dump::Dump),
+    /// Compare two points: files, documents and definitions that were added, removed and changed
+    #[command(after_help = diff::EXAMPLES)]
+    Diff(diff::Diff),
     /// Restore a source next to the live data, and compare it with what was captured
     #[command(after_help = restore::EXAMPLES)]
     Restore(restore::Restore),

@@ -89,6 +89,10 @@ impl From<&RepositoryError> for Failure {
             error if error.is_full() => Some(
                 "`kaleem-dr forget` and `kaleem-dr prune` work on a full disk and free up space",
             ),
+            RepositoryError::Ambiguous { .. } => Some("give more digits of the id"),
+            RepositoryError::NoPath { .. } => Some(
+                "`kaleem-dr ls SNAPSHOT` and `kaleem-dr find PATTERN` list the paths that exist",
+            ),
             RepositoryError::NoSnapshot { .. } => {
                 Some("`kaleem-dr points` and `kaleem-dr snapshots` list those that exist")
             }

@@ -7,6 +7,7 @@ mod context;
 mod failure;
 mod global;
 mod output;
+mod point;
 mod progress;
 mod secret_prompt;
 mod signals;

@@ -36,7 +36,7 @@ fn objects(site: &Site, directory: &str) -> BTreeSet<PathBuf> {
 }
 
 /// The packs with blobs of a type, `tree` or `data`, according to restic's reading of the index.
-fn packs_of(site: &Site, kind: &str) -> Vec<PathBuf> {
+pub fn packs_of(site: &Site, kind: &str) -> Vec<PathBuf> {
     let restic = site.restic();
     let mut packs = Vec::new();
     for index in objects(site, "index") {
@@ -53,7 +53,7 @@ fn packs_of(site: &Site, kind: &str) -> Vec<PathBuf> {
     packs
 }
 
-fn overwrite(path: &Path, content: &[u8]) {
+pub fn overwrite(path: &Path, content: &[u8]) {
     fs::remove_file(path).expect("an object can be removed");
     fs::write(path, content).expect("an object can be written");
 }

@@ -36,6 +36,8 @@ mod hostile_tars;
 mod hosts;
 mod keys;
 mod locks;
+mod look;
+mod look_points;
 mod memory;
 mod metrics;
 mod migrate;

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     context::Context,
     output::{Printed, document, line, size},
+    point::At,
 };
 
 pub const EXAMPLES: &str = "Examples:
@@ -33,15 +34,17 @@ pub const EXAMPLES: &str = "Examples:
 pub struct Drill {
     /// Sources to restore [default: all]
     pub sources: Vec<SourceName>,
-    /// Run or snapshot to restore, by id prefix
+    /// Run or snapshot to restore, by id prefix, or `latest~1`
     #[arg(long, value_name = "ID", default_value = "latest")]
     pub point: String,
+    #[command(flatten)]
+    pub at: At,
     /// Restore to the state just before this moment, as with `restore --to-time`
-    #[arg(long, value_name = "TIME", conflicts_with = "point", value_parser = moment)]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["point", "at"], value_parser = moment)]
     pub to_time: Option<Moment>,
     /// Begin with nothing but a replica, its keys and its password: set up the installation anew in
     /// a scratch root, and drill that
-    #[arg(long, conflicts_with_all = ["point", "to_time"])]
+    #[arg(long, conflicts_with_all = ["point", "at", "to_time"])]
     pub from_nothing: bool,
     /// Level to prove: stored, readable, parsed or restored
     #[arg(long, value_name = "LEVEL", default_value_t = ProofLevel::Restored, value_parser = crate::values::level(), hide_possible_values = true)]
@@ -54,7 +57,7 @@ impl Drill {
     pub fn options(&self, run: RunId) -> site::Drill {
         let mut options = site::Drill::of(self.sources.clone());
         (options.run, options.level) = (Some(run), self.level);
-        options.point.clone_from(&self.point);
+        options.point = self.at.of(&self.point);
         options.moment = self.to_time;
         options.from_nothing = self.from_nothing;
         options

@@ -17,6 +17,7 @@ use crate::{
     context::Context,
     failure::Failure,
     output::{Printed, document, line, size},
+    point::At,
 };
 
 pub const EXAMPLES: &str = "Examples:
@@ -29,9 +30,11 @@ pub const EXAMPLES: &str = "Examples:
 pub struct Export {
     /// Source of the config
     pub source: SourceName,
-    /// Run or snapshot to export, by id prefix
+    /// Run or snapshot to export, by id prefix, or `latest~1`
     #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
     pub point: String,
+    #[command(flatten)]
+    pub at: At,
     /// Use the newest point even if it is incomplete and an older whole one exists
     #[arg(long)]
     pub allow_incomplete: bool,
@@ -75,7 +78,7 @@ impl Export {
 pub async fn export(context: &Context, args: &Export) -> Outcome {
     let site = context.load()?;
     let mut wanted = site::Export::latest(args.source.clone(), args.to()?);
-    wanted.point.clone_from(&args.point);
+    wanted.point = args.at.of(&args.point);
     wanted.allow_incomplete = args.allow_incomplete;
     let exported = site.export(wanted).await?;
     if let Some(path) = &exported.path {

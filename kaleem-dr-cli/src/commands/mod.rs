@@ -8,14 +8,18 @@ pub mod checklist;
 pub mod completions;
 pub mod config;
 pub mod copy;
+pub mod diff;
 pub mod doctor;
 pub mod drill;
+pub mod dump;
 pub mod export;
+pub mod find;
 pub mod forget;
 pub mod history;
 pub mod init;
 mod job;
 pub mod key;
+pub mod ls;
 mod man;
 pub mod metrics;
 pub mod migrate;
@@ -73,14 +77,19 @@ pub async fn run(command: Command, context: Context) -> Outcome {
 /// Reports whether a command writes nothing to a repository.
 fn only_reads(command: &Command) -> bool {
     use Command::{
-        Check, Doctor, Drill, Export, Points, Restore, Runbook, Snapshots, Stats, Status, Verify,
+        Check, Diff, Doctor, Drill, Dump, Export, Find, Ls, Points, Restore, Runbook, Snapshots,
+        Stats, Status, Verify,
     };
     matches!(
         command,
         Check(_)
+            | Diff(_)
             | Doctor(_)
             | Drill(_)
+            | Dump(_)
             | Export(_)
+            | Find(_)
+            | Ls(_)
             | Points(_)
             | Restore(_)
             | Runbook(_)
@@ -113,6 +122,10 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Backup(args) => backup::backup(context, &args).await?,
         Command::Snapshots(args) => snapshots::snapshots(context, &args).await?.into(),
         Command::Points(args) => points::points(context, args).await?.into(),
+        Command::Ls(args) => ls::ls(context, &args).await?.into(),
+        Command::Find(args) => find::find(context, &args).await?.into(),
+        Command::Dump(args) => dump::dump(context, &args).await?.into(),
+        Command::Diff(args) => diff::diff(context, &args).await?.into(),
         Command::Restore(args) => restore::restore(context, args).await?.into(),
         Command::Export(args) => export::export(context, &args).await?.into(),
         Command::Verify(args) => verify::verify(context, &args).await?,

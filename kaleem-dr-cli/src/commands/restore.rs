@@ -25,11 +25,13 @@ use crate::{
     context::Context,
     failure::Failure,
     output::{self, Printed, document, line, size},
+    point::At,
 };
 
 pub const EXAMPLES: &str = "Examples:
   kaleem-dr restore mongo                        newest point, into a new database next to the old one
   kaleem-dr restore mongo --to kaleem_test --point 01J9
+  kaleem-dr restore configs --at \"2026-11-27 12:00\"
   kaleem-dr restore mongo --to-time 2026-11-28T14:03:00Z
   kaleem-dr restore rabbitmq --in-place          into the broker itself, after a confirmation
   kaleem-dr restore mongo --from /backups/mongo/mongo-2026-01-31T030000Z.archive.gz
@@ -41,19 +43,21 @@ pub const EXAMPLES: &str = "Examples:
 pub struct Restore {
     /// Source of the config, or `files` for the files of any snapshot
     pub source: SourceName,
-    /// Run or snapshot to restore, by id prefix
+    /// Run or snapshot to restore, by id prefix, or `latest~1` for the point before the newest
     #[arg(long, visible_alias = "snapshot", value_name = "ID", default_value = "latest")]
     pub point: String,
+    #[command(flatten)]
+    pub at: At,
     /// Restore to the state just before this moment: a time with its zone (2026-11-28T14:03:00Z), a position SECONDS.INCREMENT of
     /// the change log, or `latest`; needs slices, see `kaleem-dr oplog`
-    #[arg(long, value_name = "TIME", conflicts_with_all = ["point", "from", "allow_incomplete"], value_parser = moment)]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["point", "at", "from", "allow_incomplete"], value_parser = moment)]
     pub to_time: Option<Moment>,
     /// Use the newest point even if it is incomplete and an older whole one exists
     #[arg(long)]
     pub allow_incomplete: bool,
     /// Restore this staged file instead, as written by `export` or by the old scripts; needs no
     /// repository
-    #[arg(long, value_name = "FILE", conflicts_with = "point")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["point", "at"])]
     pub from: Option<PathBuf>,
     /// New name next to the live data: a database, a virtual host, a directory
     #[arg(long, visible_alias = "target", value_name = "NAME", conflicts_with = "in_place")]
@@ -192,7 +196,8 @@ impl Restore {
                 ExtrasChoice::Remove => Extras::Remove,
             });
         let mut options = site::Restore::latest(self.source, request);
-        (options.point, options.allow_incomplete) = (self.point, self.allow_incomplete);
+        (options.point, options.allow_incomplete) =
+            (self.at.of(&self.point), self.allow_incomplete);
         (options.file, options.moment) = (self.from, self.to_time);
         options
     }
@@ -209,7 +214,8 @@ async fn files(context: &Context, args: Restore) -> Outcome {
         }
     };
     let mut wanted = FilesRestore::to(target);
-    (wanted.snapshot, wanted.include, wanted.exclude) = (args.point, args.include, args.exclude);
+    wanted.snapshot = args.at.of(&args.point);
+    (wanted.include, wanted.exclude) = (args.include, args.exclude);
     (wanted.verify, wanted.dry_run) = (!args.no_verify, args.consent.dry_run);
     let site = context.load()?;
     let mut asking = Asking::new(context, args.consent);

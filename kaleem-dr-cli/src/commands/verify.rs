@@ -14,6 +14,7 @@ use crate::{
     context::Context,
     failure::Failure,
     output::{Printed, document, line},
+    point::At,
 };
 
 pub const EXAMPLES: &str = "Examples:
@@ -27,14 +28,16 @@ pub const EXAMPLES: &str = "Examples:
 pub struct Verify {
     /// Sources to verify [default: all]
     pub sources: Vec<SourceName>,
-    /// Run or snapshot to verify, by id prefix
+    /// Run or snapshot to verify, by id prefix, or `latest~1`
     #[arg(long, value_name = "ID", default_value = "latest")]
     pub point: String,
+    #[command(flatten)]
+    pub at: At,
     /// Verify a single snapshot, even one made by another program
-    #[arg(long, value_name = "ID", conflicts_with_all = ["sources", "point", "from"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["sources", "point", "at", "from"])]
     pub snapshot: Option<String>,
     /// Verify this staged file of the given source
-    #[arg(long, value_name = "FILE", conflicts_with = "point")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["point", "at"])]
     pub from: Option<PathBuf>,
     /// Level to prove: stored, readable, parsed or restored [default: parsed; readable for other
     /// programs' snapshots]
@@ -46,7 +49,7 @@ impl Verify {
     pub fn options(&self, run: RunId) -> Verification {
         let mut options = Verification::of(self.sources.clone());
         (options.run, options.level) = (Some(run), self.level);
-        (options.point, options.snapshot) = (self.point.clone(), self.snapshot.clone());
+        (options.point, options.snapshot) = (self.at.of(&self.point), self.snapshot.clone());
         options
     }
 }

@@ -4,6 +4,7 @@ pub mod change_log;
 #[cfg(feature = "ledger")]
 pub mod drill;
 pub mod extract_root;
+pub mod look;
 #[cfg(feature = "ledger")]
 pub mod objectives;
 pub mod point;

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::{
     CancellationToken,
-    engine::repository::{Repository, RepositoryError, Snapshot, SnapshotId, SnapshotReader},
+    engine::repository::{
+        PointSelector, Repository, RepositoryError, Snapshot, SnapshotId, SnapshotReader,
+    },
     ground::{RunId, SourceName, host::HostScope, progress::ProgressSink},
     recovery::{
         change_log::{ChosenLog, Moment, choose_at},
@@ -89,7 +91,8 @@ pub fn recovery_points(
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PointChoice {
-    /// `latest`, or the beginning of a run's or a snapshot's id. An id is searched among all hosts.
+    /// `latest` (with `~N` and `@TIME` as [`PointSelector`] describes), or the beginning of a run's or a snapshot's id. An id is
+    /// searched among all hosts.
     pub wanted: String,
     /// The hosts to consider for `latest`.
     pub hosts: HostScope,
@@ -186,9 +189,10 @@ pub fn choose(
         .iter()
         .filter(|snapshot| snapshot.is_ours() && snapshot.source().as_ref() == Some(source))
         .collect();
-    if choice.wanted != LATEST {
-        return by_id(&of_source, source, choice, now);
-    }
+    let newest = match PointSelector::parse(&choice.wanted)? {
+        PointSelector::Id(_) => return by_id(&of_source, source, choice, now),
+        PointSelector::Newest(newest) => newest,
+    };
     let (future, past): (Vec<&Snapshot>, Vec<&Snapshot>) = of_source
         .iter()
         .filter(|snapshot| choice.hosts.includes(snapshot.host()))
@@ -197,26 +201,28 @@ pub fn choose(
         .iter()
         .map(|snapshot| format!("{}; it was passed over", in_the_future(snapshot)))
         .collect();
-    let newest = |snapshots: &mut dyn Iterator<Item = &&Snapshot>| {
-        snapshots
-            .max_by_key(|snapshot| snapshot.time().timestamp())
-            .map(|snapshot| (*snapshot).clone())
-    };
-    let any = newest(&mut past.iter());
-    let whole = newest(&mut past.iter().filter(|snapshot| snapshot.is_whole()));
-    let snapshot = match (any, whole) {
-        (None, _) => return Err(no_point(source, choice, &of_source, now)),
-        (Some(any), Some(whole)) if any.id() != whole.id() && !choice.allow_incomplete => {
-            notes.push(format!(
-                "a newer point, snapshot {} of {}, is incomplete and was skipped; --allow-incomplete selects it",
-                any.id().short(),
-                any.time().timestamp()
-            ));
-            whole
-        }
-        (Some(any), _) => any,
-    };
-    Ok(ChosenPoint { snapshot, notes, log: None })
+    if past.is_empty() {
+        return Err(no_point(source, choice, &of_source, now));
+    }
+    let whole: Vec<&Snapshot> = past
+        .iter()
+        .copied()
+        .filter(|snapshot| snapshot.is_whole() && newest.permits(snapshot))
+        .collect();
+    let only_whole = !choice.allow_incomplete && !whole.is_empty();
+    let candidates = if only_whole { &whole } else { &past };
+    let found = newest.of(candidates.iter().copied());
+    let snapshot =
+        found.ok_or_else(|| newest.out_of_reach(&format!("source {source}"), candidates))?;
+    let any = newest.of(past.iter().copied()).filter(|_| newest.back == 0);
+    if let Some(any) = any.filter(|any| any.id() != snapshot.id()) {
+        notes.push(format!(
+            "a newer point, snapshot {} of {}, is incomplete and was skipped; --allow-incomplete selects it",
+            any.id().short(),
+            any.time().timestamp()
+        ));
+    }
+    Ok(ChosenPoint { snapshot: snapshot.clone(), notes, log: None })
 }
 
 fn by_id(
@@ -230,8 +236,8 @@ fn by_id(
         snapshot.id().to_string().starts_with(wanted)
             || snapshot.run().is_some_and(|run| run.to_string().starts_with(&wanted.to_uppercase()))
     };
-    let found: Vec<&&Snapshot> =
-        of_source.iter().filter(|_| !wanted.is_empty()).filter(matches).collect();
+    let found: Vec<&Snapshot> =
+        of_source.iter().filter(|_| !wanted.is_empty()).filter(matches).copied().collect();
     match found[..] {
         [] => Err(RepositoryError::NoSnapshot { wanted: format!("{wanted} of source {source}") }),
         [snapshot] => {
@@ -239,9 +245,9 @@ fn by_id(
             if snapshot.is_of_the_future(now) {
                 notes.push(in_the_future(snapshot));
             }
-            Ok(ChosenPoint { snapshot: (*snapshot).clone(), notes, log: None })
+            Ok(ChosenPoint { snapshot: snapshot.clone(), notes, log: None })
         }
-        _ => Err(RepositoryError::Ambiguous { wanted: wanted.clone(), count: found.len() }),
+        _ => Err(RepositoryError::ambiguous(wanted, &found)),
     }
 }
 
@@ -343,6 +349,26 @@ mod tests {
             0,
             "better than nothing"
         );
+    }
+
+    #[test]
+    fn latest_goes_back_among_the_whole_points() {
+        let all = [("db1", 30, true), ("db1", 20, true), ("db1", 2, false), ("web1", 25, true)];
+        let choice = |wanted: &str| PointChoice {
+            wanted: wanted.to_owned(),
+            ..PointChoice::latest(scope("db1"))
+        };
+        assert_eq!(chosen(&all, &choice("latest")).unwrap().0, 1);
+        assert_eq!(chosen(&all, &choice("latest~1")).unwrap().0, 0);
+        let none = chosen(&all, &choice("latest~2")).unwrap_err().to_string();
+        assert!(none.contains("2 exist"), "{none}");
+        let at = Timestamp::now() - 22.hours();
+        assert_eq!(chosen(&all, &choice(&format!("latest@{at}"))).unwrap().0, 0);
+        let incomplete = PointChoice { allow_incomplete: true, ..choice("latest~1") };
+        assert_eq!(chosen(&all, &incomplete).unwrap().0, 1);
+        let before = Timestamp::now() - 40.hours();
+        let none = chosen(&all, &choice(&format!("latest@{before}"))).unwrap_err().to_string();
+        assert!(none.contains("the oldest of"), "{none}");
     }
 
     #[test]

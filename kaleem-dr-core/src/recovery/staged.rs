@@ -234,6 +234,13 @@ impl Sink {
         BlockingSink { pieces: self.pieces.clone(), buffer: Vec::new() }
     }
 
+    /// Writes what it received and ends, so that the output shows how far it came. The file is not complete.
+    pub async fn abandon(self) {
+        drop(self.pieces);
+        // The work has failed already.
+        let _ = self.writer.await;
+    }
+
     /// Completes the file and returns its length as written, in bytes.
     ///
     /// # Errors

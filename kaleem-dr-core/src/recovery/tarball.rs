@@ -31,11 +31,19 @@ use crate::{
 /// Small pieces are gathered to this length.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// Writes everything below a directory of a snapshot (`/` for all of it, without our own two files) as a tar, with names relative
-/// to it.
+/// A directory of a snapshot as a tar.
+#[derive(Clone, Debug)]
+pub struct TarOf<'a> {
+    /// Absolute path of the directory; names in the tar are relative to it.
+    pub directory: &'a Path,
+    /// Leave out the files that each commit of ours adds.
+    pub without_own_files: bool,
+}
+
+/// Writes everything below a directory of a snapshot (`/` for all of it) as a tar, without our own files in the root.
 ///
 /// # Errors
-/// If the snapshot cannot be read; [`SourceError::Aborted`] if the sink failed.
+/// As [`write_tar_of`].
 pub async fn write_tar(
     snapshot: &SnapshotReader,
     directory: &Path,
@@ -43,6 +51,23 @@ pub async fn write_tar(
     progress: &dyn ProgressSink,
     cancel: &CancellationToken,
 ) -> Result<FilesReport, SourceError> {
+    write_tar_of(snapshot, &TarOf { directory, without_own_files: true }, out, progress, cancel)
+        .await
+}
+
+/// Writes a directory of a snapshot as a tar. If the snapshot cannot be read to its end, what was written is a tar that no program
+/// takes for a whole one.
+///
+/// # Errors
+/// If the snapshot cannot be read; [`SourceError::Aborted`] if the sink failed.
+pub async fn write_tar_of(
+    snapshot: &SnapshotReader,
+    of: &TarOf<'_>,
+    out: &mut Sink,
+    progress: &dyn ProgressSink,
+    cancel: &CancellationToken,
+) -> Result<FilesReport, SourceError> {
+    let directory = of.directory;
     let stage = progress.begin("writing the tar", Unit::Bytes, None);
     let mut tar = Tar {
         out,
@@ -50,9 +75,12 @@ pub async fn write_tar(
         first_links: HashMap::new(),
         report: FilesReport::default(),
     };
-    let mut walk = begin(snapshot, directory).await?;
+    let mut walk = begin(snapshot, of).await?;
     loop {
-        let (items, next) = window(walk).await?;
+        let (items, next) = match window(walk).await {
+            Ok(read) => read,
+            Err(error) => return Err(tar.spoil(error).await),
+        };
         walk = next;
         if items.is_empty() {
             break;
@@ -78,7 +106,11 @@ pub async fn write_tar(
                         format!("{}: its content broke off", entry.item.target.display()).into(),
                     )
                 };
-                let blob = content.recv().await.ok_or_else(broken)?.map_err(point)?;
+                let blob = match content.recv().await {
+                    Some(Ok(blob)) => blob,
+                    Some(Err(error)) => return Err(tar.break_off(point(error)).await),
+                    None => return Err(tar.break_off(broken()).await),
+                };
                 stage.advance(blob.len() as u64);
                 tar.put(blob).await?;
             }
@@ -101,7 +133,8 @@ pub(crate) async fn read_through(
 ) -> Result<FilesReport, SourceError> {
     let stage = progress.begin("reading files", Unit::Bytes, None);
     let mut report = FilesReport::default();
-    let mut walk = begin(snapshot, Path::new("/")).await?;
+    let all = TarOf { directory: Path::new("/"), without_own_files: true };
+    let mut walk = begin(snapshot, &all).await?;
     loop {
         let (items, next) = window(walk).await?;
         walk = next;
@@ -158,15 +191,10 @@ async fn read_all(
     Ok(Ok(()))
 }
 
-async fn begin(snapshot: &SnapshotReader, directory: &Path) -> Result<Walk, SourceError> {
+async fn begin(snapshot: &SnapshotReader, of: &TarOf<'_>) -> Result<Walk, SourceError> {
     let snapshot = snapshot.clone();
-    let include =
-        if directory == Path::new("/") { None } else { directory.to_str().map(str::to_owned) };
-    let include: Vec<String> = include.into_iter().collect();
-    let walk = blocking(move || {
-        Walk::new(snapshot, Selection::of(&include, &[], true)?, PathBuf::from("/"))
-    });
-    walk.await.map_err(point)
+    let selection = Selection::below(of.directory, of.without_own_files);
+    blocking(move || Walk::new(snapshot, selection, PathBuf::from("/"))).await.map_err(point)
 }
 
 async fn window(mut walk: Walk) -> Result<(Vec<Item>, Walk), SourceError> {
@@ -254,6 +282,19 @@ impl Tar<'_> {
         } else {
             self.out.write(self.buffer.split().freeze()).await
         }
+    }
+
+    /// Writes what is buffered: the header of a member whose content does not follow, which every reader of tars reports.
+    async fn break_off(&mut self, error: SourceError) -> SourceError {
+        // The sink's own failure is not the first one.
+        let _ = self.flush().await;
+        error
+    }
+
+    /// Writes a block that is neither a header nor the end. Between members, many readers take a tar that just ends for a whole one.
+    async fn spoil(&mut self, error: SourceError) -> SourceError {
+        let _ = self.put(Bytes::from_static(&[b'!'; BLOCK_BYTES])).await;
+        self.break_off(error).await
     }
 
     async fn finish(mut self) -> Result<FilesReport, SourceError> {

@@ -40,10 +40,10 @@ use kaleem_dr_core::{
     recovery::{
         point::PointReader,
         source::{
-            ChangeLog, Inspection, LogExtent, Restorable, RestorePlan, RestoreReport,
-            RestoreRequest, ScratchTarget, SliceStart,
+            ChangeLog, EachItem, Inspection, LogExtent, PartDiff, Restorable, RestorePlan,
+            RestoreReport, RestoreRequest, ScratchTarget, SliceStart,
         },
-        staged::StagedForm,
+        staged::{StagedForm, StagedWork},
     },
 };
 
@@ -210,6 +210,16 @@ impl Restorable for MongoSource {
 
     async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
         dump::inspect(point).await
+    }
+
+    async fn compare_points(
+        &self,
+        old: &PointReader,
+        new: &PointReader,
+        work: &StagedWork,
+        each: &mut EachItem<'_>,
+    ) -> Result<Vec<PartDiff>, SourceError> {
+        dump::differences(old, new, work, each).await
     }
 
     fn address(&self) -> Option<String> {

@@ -11,6 +11,7 @@ mod client;
 mod completion;
 mod config;
 pub mod definitions;
+mod differences;
 mod fit;
 mod guide;
 mod inspect;
@@ -41,20 +42,20 @@ use kaleem_dr_core::{
     recovery::{
         point::PointReader,
         source::{
-            Inspection, Restorable, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget,
-            diagnosis_of_probe,
+            EachItem, Inspection, PartDiff, Restorable, RestorePlan, RestoreReport, RestoreRequest,
+            ScratchTarget, diagnosis_of_probe,
         },
-        staged::StagedForm,
+        staged::{StagedForm, StagedWork},
     },
 };
 
 pub(crate) use self::definitions::Definitions;
-use self::restore::Import;
 pub use self::{
     client::{ANSWER_LIMIT_BYTES, ManagementClient, Overview},
     config::{RabbitmqConfig, RabbitmqConfigError},
     target::Target,
 };
+use self::{differences::differences, restore::Import};
 
 /// The directory of this source in a snapshot, and its only artifact.
 const ROOT: &str = "/rabbitmq";
@@ -200,6 +201,16 @@ impl Restorable for RabbitmqSource {
         plan.request.only = request.only;
         plan.warnings.extend(version::warning(taken.as_ref(), &target.server));
         Ok(plan)
+    }
+
+    async fn compare_points(
+        &self,
+        old: &PointReader,
+        new: &PointReader,
+        _work: &StagedWork,
+        each: &mut EachItem<'_>,
+    ) -> Result<Vec<PartDiff>, SourceError> {
+        Ok(differences(&read(old).await?, &read(new).await?, each))
     }
 
     async fn restore(

@@ -84,12 +84,38 @@ pub enum RepositoryError {
         future: Option<String>,
     },
     /// Several snapshots begin with this id.
-    #[error("{wanted} matches {count} snapshots; give more digits")]
+    #[error("{wanted} matches {count} snapshots: {}", matches.join(", "))]
     Ambiguous {
         /// The requested snapshot.
         wanted: String,
         /// Number of matches.
         count: usize,
+        /// The first matches: id, source or program, host and time.
+        matches: Vec<String>,
+    },
+    /// The selection of a point cannot be parsed.
+    #[error("`{wanted}` does not select a point: {why}")]
+    InvalidPoint {
+        /// The requested point.
+        wanted: String,
+        /// The expected form.
+        why: String,
+    },
+    /// A pattern cannot be parsed.
+    #[error("the pattern `{pattern}` is invalid: {why}")]
+    InvalidPattern {
+        /// The pattern.
+        pattern: String,
+        /// The defect, as the parser reports it.
+        why: String,
+    },
+    /// A snapshot does not contain this path.
+    #[error("snapshot {snapshot} does not contain {}", path.display())]
+    NoPath {
+        /// Short id of the snapshot, or several.
+        snapshot: String,
+        /// The requested path.
+        path: PathBuf,
     },
     /// None, or several, of a repository's keys match.
     #[error("{count} keys match {wanted:?}; name one")]
@@ -193,6 +219,9 @@ impl From<&RepositoryError> for Exit {
             RepositoryError::WrongPassword { .. } => Self::WrongPassword,
             RepositoryError::Locked { .. } => Self::Locked,
             RepositoryError::Guarded(_) => Self::Refused,
+            RepositoryError::InvalidPoint { .. } | RepositoryError::InvalidPattern { .. } => {
+                Self::Usage
+            }
             RepositoryError::Damaged { .. } => Self::NotVerified,
             RepositoryError::Changing { .. } => Self::Temporary,
             RepositoryError::Cancelled => Self::Cancelled,

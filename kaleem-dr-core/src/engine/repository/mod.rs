@@ -14,6 +14,7 @@ mod contents;
 mod copy;
 mod crypto;
 mod engine_error;
+mod entries;
 mod error;
 mod feed;
 mod forget;
@@ -40,6 +41,7 @@ mod record;
 mod repair;
 mod retention;
 mod save;
+mod selector;
 mod snapshot;
 pub mod store;
 mod survey;
@@ -73,6 +75,7 @@ use self::{
 pub use self::{
     check::{CheckReport, ReadData, Remedy},
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
+    entries::{EntryWalk, TreeEntry, TreeEntryKind},
     error::{HostNewest, RepositoryError},
     forget::{Rewritten, may_be_forgotten},
     keep_span::{InvalidKeepSpan, KeepSpan},
@@ -87,11 +90,13 @@ pub use self::{
     repair::{IndexRepair, LostSnapshot, RepairedSnapshot, SnapshotRepair},
     retention::{ForgetGroup, ForgetReason, ForgetReport, Retention, RetentionScope},
     save::{SaveError, SaveOptions, Saved},
+    selector::{Newest, PointSelector},
     snapshot::{
         INCOMPLETE_TAG, OWN_TAG, PINNED_TAG, Snapshot, SnapshotId, is_of_the_future, select,
     },
 };
 pub(crate) use self::{
+    entries::in_order,
     indexed::IndexedPacks,
     objects::hashes_to_name,
     proof::{Depth, Proof},

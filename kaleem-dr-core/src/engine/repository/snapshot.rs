@@ -8,6 +8,7 @@ use rustic_core::repofile::SnapshotFile;
 use super::{
     crypto::RepositoryKey,
     error::{HostNewest, RepositoryError},
+    selector::PointSelector,
 };
 pub use crate::ground::SnapshotId;
 use crate::{
@@ -201,6 +202,17 @@ impl Snapshot {
         &self.file.program_version
     }
 
+    /// Its source, or the program that made it.
+    #[must_use]
+    pub fn maker(&self) -> String {
+        match self.source() {
+            Some(source) => source.to_string(),
+            // restic before 0.17 does not record its version.
+            None if self.program().is_empty() => "another program".to_owned(),
+            None => self.program().to_owned(),
+        }
+    }
+
     fn tagged<T: FromStr>(&self, prefix: &str) -> Option<T> {
         self.file.tags.iter().find_map(|tag| tag.strip_prefix(prefix)?.parse().ok())
     }
@@ -303,8 +315,8 @@ pub(crate) fn snapshot_for_tests(
     Snapshot::new(file)
 }
 
-/// Selects a snapshot: `latest` of these hosts, or one of any host by the beginning of its id. Records and slices are ignored, and a
-/// snapshot dated in the future is never the latest.
+/// Selects a snapshot: `latest` of these hosts, or as [`PointSelector`] describes, or one of any host by the beginning of its id.
+/// Records and slices are ignored, and a snapshot dated in the future is never the latest.
 ///
 /// # Errors
 /// If none matches, or several do.
@@ -313,24 +325,29 @@ pub fn select<'a>(
     wanted: &str,
     hosts: &HostScope,
 ) -> Result<&'a Snapshot, RepositoryError> {
-    let none = || RepositoryError::NoSnapshot { wanted: wanted.to_owned() };
     let snapshots = snapshots.iter().filter(|snapshot| snapshot.is_data());
-    if wanted == "latest" {
-        let now = Timestamp::now();
-        let past: Vec<&Snapshot> =
-            snapshots.filter(|snapshot| !snapshot.is_of_the_future(now)).collect();
-        let newest = past
-            .iter()
-            .filter(|snapshot| hosts.includes(snapshot.host()))
-            .max_by_key(|snapshot| snapshot.time().timestamp());
-        return newest
-            .copied()
-            .ok_or_else(|| RepositoryError::no_point("any source", hosts, &past, None));
-    }
-    let mut found = snapshots.filter(|snapshot| snapshot.id().to_string().starts_with(wanted));
-    let first = found.next().filter(|_| !wanted.is_empty()).ok_or_else(none)?;
-    match found.count() {
-        0 => Ok(first),
-        more => Err(RepositoryError::Ambiguous { wanted: wanted.to_owned(), count: more + 1 }),
+    let wanted = match PointSelector::parse(wanted)? {
+        PointSelector::Id(wanted) => wanted,
+        PointSelector::Newest(newest) => {
+            let now = Timestamp::now();
+            let past: Vec<&Snapshot> =
+                snapshots.filter(|snapshot| !snapshot.is_of_the_future(now)).collect();
+            let own: Vec<&Snapshot> =
+                past.iter().copied().filter(|snapshot| hosts.includes(snapshot.host())).collect();
+            if own.is_empty() {
+                return Err(RepositoryError::no_point("any source", hosts, &past, None));
+            }
+            let found = newest.of(own.iter().copied());
+            return found.ok_or_else(|| newest.out_of_reach(&hosts.to_string(), &own));
+        }
+    };
+    let found: Vec<&Snapshot> = snapshots
+        .filter(|_| !wanted.is_empty())
+        .filter(|snapshot| snapshot.id().to_string().starts_with(&wanted))
+        .collect();
+    match found[..] {
+        [] => Err(RepositoryError::NoSnapshot { wanted }),
+        [only] => Ok(only),
+        _ => Err(RepositoryError::ambiguous(&wanted, &found)),
     }
 }

@@ -9,6 +9,8 @@ mod alarms;
 mod backup;
 mod bootstrap;
 mod copy;
+mod diff;
+mod dump;
 mod enclosures;
 mod error;
 mod export;
@@ -20,6 +22,7 @@ mod job;
 mod keys;
 mod locks;
 mod look;
+mod ls;
 mod migrate;
 mod notify;
 mod oplog;
@@ -45,6 +48,8 @@ pub use self::{
     alarms::SiteAlarms,
     backup::Backup,
     copy::Copying,
+    diff::{Compared, Diff, DiffReport, SnapshotDiff},
+    dump::{Dump, DumpTo},
     error::SiteError,
     export::{Export, ExportTo, Exported},
     files::{FilesRestore, FilesTarget},
@@ -53,6 +58,7 @@ pub use self::{
     keys::KeyChange,
     locks::{LocksReport, Unlock},
     look::Doctor,
+    ls::{FindFiles, ListFiles, Listed, Listing},
     migrate::{FirstRun, Migration},
     notify::Notified,
     oplog::{Oplog, OplogRound, SliceOutcome},
@@ -304,6 +310,17 @@ mod tests {
         can_be_spawned(
             async move { of.check(crate::engine::repository::ReadData::All).await.is_ok() },
         );
+        let of = site.clone();
+        let go_on = |_: Listed<'_>| std::ops::ControlFlow::Continue(());
+        can_be_spawned(async move { of.list_files(&ListFiles::default(), go_on).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.find_files(&FindFiles::default(), go_on).await.is_ok() });
+        let of = site.clone();
+        let dump = Dump::new("files", "/etc", DumpTo::File("etc.tar".into()));
+        can_be_spawned(async move { of.dump(dump).await.is_ok() });
+        let (of, points) = (site.clone(), Diff::between("latest~1", "latest"));
+        let go_on = |_: Compared<'_>| std::ops::ControlFlow::Continue(());
+        can_be_spawned(async move { of.diff(&points, go_on).await.is_ok() });
         let of = site.clone();
         can_be_spawned(async move { of.backup(Backup::default()).await.is_ok() });
         let of = site.clone();

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Made, Site, SiteError};
 use crate::{
     engine::repository::{Access, Location, Lock, Repository, RepositoryError, Snapshot},
-    ground::{SourceName, error_chain, host::HostScope},
+    ground::{SourceError, SourceName, error_chain, host::HostScope},
     operate::{
         config::{DeclaredSource, RepositorySettings},
         history::History,
@@ -259,4 +259,15 @@ pub(super) async fn released<T>(lock: Lock, done: Result<T, SiteError>) -> Resul
     let done = done?;
     released?;
     Ok(done)
+}
+
+/// The repository's own error, if that is the reason: it has more advice.
+pub(super) fn of_repository(error: SourceError) -> SiteError {
+    match error {
+        SourceError::Point(cause) => match cause.downcast::<RepositoryError>() {
+            Ok(error) => SiteError::Repository(*error),
+            Err(cause) => SourceError::Point(cause).into(),
+        },
+        error => error.into(),
+    }
 }

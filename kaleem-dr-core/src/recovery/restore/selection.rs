@@ -31,6 +31,17 @@ impl Selection {
         })
     }
 
+    /// A directory and what is below it, whatever characters its path contains.
+    pub(crate) fn below(directory: &Path, without_own_files: bool) -> Self {
+        let is_all = directory == Path::new("/");
+        Self {
+            prefixes: if is_all { Vec::new() } else { vec![directory.to_path_buf()] },
+            include: (!is_all).then(GlobSet::empty),
+            exclude: GlobSet::empty(),
+            without_own_files,
+        }
+    }
+
     pub(super) fn excludes(&self, path: &Path) -> bool {
         let own = path == Path::new("/.kaleem-dr") || path == Path::new("/RESTORE.md");
         self.without_own_files && own

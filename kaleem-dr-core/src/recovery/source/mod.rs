@@ -1,8 +1,10 @@
 //! The operations that return data to a source: restores, rehearsals, inspections.
 
 mod change_log;
+mod content;
 mod diagnosis;
 mod difference;
+mod item_comparison;
 mod plan;
 mod rehearsal;
 mod report;
@@ -12,14 +14,19 @@ use std::path::PathBuf;
 
 pub use self::{
     change_log::{ChangeLog, LogExtent, SliceStart, change_log},
+    content::{EachItem, ItemChange, ItemCounts, PartDiff, artifact_differences, is_same_content},
     diagnosis::{diagnosis_of_probe, diagnosis_of_source_error},
     difference::Difference,
+    item_comparison::{ItemComparison, Side},
     plan::{Change, PlanOrigin, PlannedAction, RestorePlan},
     rehearsal::{Control, Inspection, ScratchTarget},
     report::{HookReport, RestoreReport, Uncompared},
     request::{Existing, Extras, Rename, RestoreRequest, RestoreTarget},
 };
-use super::{point::PointReader, staged::StagedForm};
+use super::{
+    point::PointReader,
+    staged::{StagedForm, StagedWork},
+};
 use crate::{
     engine::source::Source,
     ground::{SourceError, SourceName, diagnosis::Diagnosis, language::Language},
@@ -59,6 +66,22 @@ pub trait Restorable: Source {
             "a source of kind {} cannot check its format",
             self.kind()
         )))
+    }
+
+    /// Compares the content of two points of this source: which parts differ and how many of their items. `each` receives the
+    /// changes of single items, where the source knows items. By default, artifacts are compared by the digests and counts in
+    /// the manifests. Memory is bounded, whatever the size of the points; temporary files are in the scratch directory of `work`.
+    ///
+    /// # Errors
+    /// If a point cannot be read; [`SourceError::Cancelled`].
+    async fn compare_points(
+        &self,
+        old: &PointReader,
+        new: &PointReader,
+        _work: &StagedWork,
+        _each: &mut EachItem<'_>,
+    ) -> Result<Vec<PartDiff>, SourceError> {
+        Ok(artifact_differences(old.manifest(), new.manifest(), |_| true))
     }
 
     /// Restores into a scratch target of its own making, compares it with the manifest, and removes it, also after a failure.

@@ -3,6 +3,7 @@
 pub(crate) mod batch;
 mod capture;
 pub(crate) mod catalogue;
+mod differences;
 mod documents;
 mod identity;
 mod inspect;
@@ -20,6 +21,7 @@ pub(crate) mod wellformed;
 
 pub(crate) use self::{
     capture::{CaptureOrder, capture},
+    differences::differences,
     documents::{DataPlace, DocumentSplitter, documents},
     inspect::inspect,
     reader::{CollectionReader, Read},
