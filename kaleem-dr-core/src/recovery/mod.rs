@@ -9,6 +9,7 @@ pub mod look;
 pub mod objectives;
 pub mod point;
 pub mod points;
+mod read_through;
 pub mod restore;
 pub mod scratch;
 pub mod source;

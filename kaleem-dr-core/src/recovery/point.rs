@@ -19,7 +19,7 @@ use crate::{
         repository::{RepositoryError, SnapshotReader, blocking},
     },
     ground::{SourceError, digest::ByteDigest, progress::ProgressSink},
-    recovery::{restore::FilesReport, tarball::read_through},
+    recovery::{read_through::read_through, restore::FilesReport},
 };
 
 /// Size of the pieces in which a file is read, in bytes.
