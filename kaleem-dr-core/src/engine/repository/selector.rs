@@ -4,12 +4,10 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use super::{RepositoryError, Snapshot};
+use super::RepositoryError;
 
 /// The keyword for the newest snapshot.
 const LATEST: &str = "latest";
-/// Limit for the matches that an error lists.
-const LISTED: usize = 10;
 
 /// A parsed selection of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,59 +83,6 @@ impl Newest {
     #[must_use]
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
-    }
-
-    /// Reports whether a snapshot is early enough.
-    #[must_use]
-    pub fn permits(&self, snapshot: &Snapshot) -> bool {
-        self.until.is_none_or(|until| snapshot.time().timestamp() <= until)
-    }
-
-    /// The selected one of these snapshots, in any order.
-    pub(crate) fn of<'a>(
-        &self,
-        snapshots: impl Iterator<Item = &'a Snapshot>,
-    ) -> Option<&'a Snapshot> {
-        let permitted = snapshots.filter(|snapshot| self.permits(snapshot));
-        if self.back == 0 {
-            return permitted.max_by_key(|snapshot| snapshot.time().timestamp());
-        }
-        let mut permitted: Vec<&Snapshot> = permitted.collect();
-        permitted.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.time().timestamp()));
-        permitted.get(self.back).copied()
-    }
-
-    /// The error if it selects none of these snapshots of `of`, although there are some.
-    pub(crate) fn out_of_reach(&self, of: &str, snapshots: &[&Snapshot]) -> RepositoryError {
-        let oldest = snapshots.iter().map(|snapshot| snapshot.time().timestamp()).min();
-        let oldest = oldest.map_or_else(String::new, |time| {
-            format!(", the oldest of {}", time.strftime("%Y-%m-%d %H:%M:%S UTC"))
-        });
-        RepositoryError::NoSnapshot {
-            wanted: format!("{self} of {of} ({} exist{oldest})", snapshots.len()),
-        }
-    }
-}
-
-impl RepositoryError {
-    /// The error for an id that several snapshots match, which it lists.
-    pub(crate) fn ambiguous(wanted: &str, found: &[&Snapshot]) -> Self {
-        let digits = (wanted.len() + 4).max(8);
-        let described = |snapshot: &&Snapshot| {
-            let id = snapshot.id().to_string();
-            format!(
-                "{} ({} on {}, {})",
-                id.get(..digits).unwrap_or(&id),
-                snapshot.maker(),
-                snapshot.host(),
-                snapshot.time().strftime("%Y-%m-%d %H:%M:%S %Z")
-            )
-        };
-        let mut matches: Vec<String> = found.iter().take(LISTED).map(described).collect();
-        if found.len() > LISTED {
-            matches.push(format!("{} more", found.len() - LISTED));
-        }
-        Self::Ambiguous { wanted: wanted.to_owned(), count: found.len(), matches }
     }
 }
 

@@ -1,8 +1,7 @@
 //! The versions of files over the snapshots of a source: a full walk of the oldest snapshot, then only what changed from each
 //! snapshot to the next. Memory grows with the matches and not with the trees.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -23,9 +22,9 @@ pub struct FileVersion {
     /// The entry, as the first of these snapshots has it.
     pub entry: TreeEntry,
     /// The first snapshot with this version.
-    pub first: Snapshot,
+    pub first: Arc<Snapshot>,
     /// The last snapshot with this version.
-    pub last: Snapshot,
+    pub last: Arc<Snapshot>,
 }
 
 /// The versions of the matching entries in these snapshots of one source, oldest first; sorted by path, then by time. A version that
@@ -83,10 +82,11 @@ pub async fn history(
     let last = snapshots.len().saturating_sub(1);
     versions.extend(open.into_values().map(|(entry, first)| (entry, first, last)));
     versions.sort_by(|a, b| (&a.0.path, a.1).cmp(&(&b.0.path, b.1)));
+    let shared: Vec<Arc<Snapshot>> = snapshots.iter().cloned().map(Arc::new).collect();
     let made = |(entry, first, last): (TreeEntry, usize, usize)| FileVersion {
         entry,
-        first: snapshots[first].clone(),
-        last: snapshots[last].clone(),
+        first: shared[first].clone(),
+        last: shared[last].clone(),
     };
     Ok(versions.into_iter().map(made).collect())
 }
