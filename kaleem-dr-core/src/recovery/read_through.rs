@@ -25,8 +25,7 @@ pub(crate) async fn read_through(
     let walk = blocking(move || Walk::new(reader, Selection::of(&[], &[], true)?, "/".into()));
     let mut walk = walk.await.map_err(point)?;
     loop {
-        let (items, next) =
-            blocking(move || Ok((walk.window()?, walk))).await.map_err(point)?;
+        let (items, next) = blocking(move || Ok((walk.window()?, walk))).await.map_err(point)?;
         walk = next;
         if items.is_empty() {
             stage.finish();
