@@ -218,22 +218,23 @@ impl Site {
     ) -> Result<(BySource, bool), SiteError> {
         let (all, hosts) = (view.snapshots().await?, &self.identity.scope);
         let (now, source) = (jiff::Timestamp::now(), wanted.source.as_ref());
-        let (found, is_one) = match PointSelector::parse(text) {
-            Ok(PointSelector::Newest(newest)) => {
-                (newest_of_each(all, newest, source, hosts, now)?, false)
+        let newest = match PointSelector::parse(text) {
+            Ok(PointSelector::Newest(newest)) => Some(newest),
+            _ => None,
+        };
+        let (found, is_one) = if let Some(newest) = newest {
+            (newest_of_each(all, newest, source, hosts, now)?, false)
+        } else {
+            let mut found = named(all, text, hosts, now)?;
+            if let Some(source) = source {
+                found.snapshots.retain(|one| one.source().as_ref() == Some(source));
             }
-            _ => {
-                let mut found = named(all, text, hosts, now)?;
-                if let Some(source) = source {
-                    found.snapshots.retain(|one| one.source().as_ref() == Some(source));
-                }
-                if found.snapshots.is_empty() {
-                    let wanted = format!("{text} of the selected source");
-                    return Err(RepositoryError::NoSnapshot { wanted }.into());
-                }
-                let is_one = found.snapshots.len() == 1;
-                (found, is_one)
+            if found.snapshots.is_empty() {
+                let wanted = format!("{text} of the selected source");
+                return Err(RepositoryError::NoSnapshot { wanted }.into());
             }
+            let is_one = found.snapshots.len() == 1;
+            (found, is_one)
         };
         report.notes.extend(found.notes);
         let key = |snapshot: &Snapshot| (snapshot.host().to_owned(), snapshot.source());
