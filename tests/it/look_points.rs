@@ -252,6 +252,72 @@ async fn a_diff_of_mongodb_names_exactly_the_changed_documents() {
     assert!(items.is_empty() && parts == json!([]), "{parts} {items:?}");
 }
 
+#[test]
+fn a_diff_of_n8n_names_exactly_the_changed_rows() {
+    let site = Site::new().named("db1");
+    let home = site.path(".n8n");
+    fs::create_dir(&home).expect("a directory can be made");
+    fs::write(home.join("config"), r#"{"encryptionKey":"fXc2Zl7g3Kp0n8nkey"}"#)
+        .expect("a file can be written");
+    let database = home.join("database.sqlite");
+    let run = |statements: &str| {
+        let database = rusqlite::Connection::open(&database).expect("the database opens");
+        database.execute_batch(statements).expect("the statements run");
+    };
+    run("CREATE TABLE workflow_entity (id TEXT PRIMARY KEY, name TEXT);
+         CREATE TABLE credentials_entity (id TEXT PRIMARY KEY, data TEXT);
+         CREATE TABLE shared (workflow TEXT, user INTEGER, role TEXT, PRIMARY KEY (user, workflow));
+         CREATE TABLE log (line TEXT);
+         CREATE TABLE gone (id INTEGER);
+         INSERT INTO workflow_entity VALUES ('a', 'orders'), ('b', 'bills'), ('c', 'mail');
+         INSERT INTO credentials_entity VALUES ('k', 'U2FsdGVkX1s3cret');
+         INSERT INTO shared VALUES ('a', 1, 'owner'), ('b', 1, 'owner');
+         INSERT INTO log VALUES ('same'), ('same'), ('once');");
+    let site = site
+        .with(&format!("[source.n8n]\ntype = \"n8n\"\ndirectory = '{}'", home.display()))
+        .initialised();
+    site.succeed(["backup"]);
+    run("UPDATE workflow_entity SET name = 'invoices' WHERE id = 'b';
+         DELETE FROM workflow_entity WHERE id = 'c';
+         INSERT INTO workflow_entity VALUES ('d', 'طلبات');
+         UPDATE credentials_entity SET data = 'U2FsdGVkX1other';
+         UPDATE shared SET role = 'editor' WHERE workflow = 'b';
+         DELETE FROM log WHERE rowid = 1;
+         ALTER TABLE shared ADD COLUMN since TEXT;
+         DROP TABLE gone;
+         CREATE TABLE come (id INTEGER);");
+    // A dropped table is suspicious.
+    let changed = site.run(["backup"]);
+    assert!(matches!(changed.code, Some(0 | 3)), "{}", changed.stderr);
+
+    let (parts, items) = content(&site, "n8n");
+    let expected = [
+        "M table workflow_entity: b",
+        "- table workflow_entity: c",
+        "+ table workflow_entity: d",
+        "M table credentials_entity: k",
+        // With another column, each row is another one.
+        "M table shared: 1/a",
+        "M table shared: 1/b",
+        "- table log: same",
+    ];
+    assert_eq!(items, BTreeSet::from(expected.map(str::to_owned)), "{parts}");
+    let parts = parts.as_array().expect("parts");
+    let part = |what: &str| {
+        parts
+            .iter()
+            .find(|part| part["what"] == what)
+            .unwrap_or_else(|| panic!("{what}: {parts:?}"))
+    };
+    assert_eq!(part("table shared")["note"], "its columns or keys differ");
+    assert_eq!(part("table gone")["change"], "removed");
+    assert_eq!(part("table come")["change"], "added");
+    assert_eq!(part("table log")["items"], json!({ "added": 0, "removed": 1, "changed": 0 }));
+    assert_eq!(parts.len(), 6, "{parts:?}");
+    let shown = site.succeed(["diff", "n8n~1", "n8n", "--verbose"]).stdout;
+    assert!(shown.contains("workflow_entity") && !shown.contains("U2FsdGVkX1"), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_diff_of_rabbitmq_names_exactly_the_changed_definitions() {
     let broker = RabbitmqServer::start();

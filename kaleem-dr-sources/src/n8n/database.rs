@@ -171,7 +171,7 @@ pub fn take_over(path: &Path) -> Result<(), SourceError> {
 }
 
 /// Opens a file that does not change: without locks, and without creating files.
-fn quiet(path: &Path) -> Result<Connection, SourceError> {
+pub(super) fn quiet(path: &Path) -> Result<Connection, SourceError> {
     let mut uri = String::from("file:");
     for byte in path.as_os_str().as_encoded_bytes() {
         match byte {
@@ -215,6 +215,6 @@ fn number(database: &Connection, query: &str) -> rusqlite::Result<u64> {
     database.query_row(query, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

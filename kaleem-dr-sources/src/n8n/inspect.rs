@@ -116,7 +116,7 @@ fn judge(health: &database::Health, manifest: &Manifest, inspection: &mut Inspec
 }
 
 /// Writes the database of a point to a file.
-async fn spill(point: &PointReader, to: &Path) -> Result<(), SourceError> {
+pub(super) async fn spill(point: &PointReader, to: &Path) -> Result<(), SourceError> {
     use tokio::io::AsyncWriteExt as _;
 
     let mut reader = point.artifact(&in_root(DATABASE)).await?;

@@ -8,10 +8,12 @@ mod capture;
 mod compare;
 mod connection;
 pub mod database;
+mod differences;
 mod guide;
 mod inspect;
 mod place;
 mod restore;
+mod rows;
 mod running;
 mod staged;
 mod still;
@@ -32,9 +34,10 @@ use kaleem_dr_core::{
     recovery::{
         point::PointReader,
         source::{
-            Inspection, Restorable, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget,
+            EachItem, Inspection, PartDiff, Restorable, RestorePlan, RestoreReport, RestoreRequest,
+            ScratchTarget,
         },
-        staged::StagedForm,
+        staged::{StagedForm, StagedWork},
     },
 };
 use schemars::JsonSchema;
@@ -292,6 +295,16 @@ impl Restorable for N8nSource {
 
     async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
         self.look_into(point).await
+    }
+
+    async fn compare_points(
+        &self,
+        old: &PointReader,
+        new: &PointReader,
+        work: &StagedWork,
+        each: &mut EachItem<'_>,
+    ) -> Result<Vec<PartDiff>, SourceError> {
+        differences::differences(old, new, work, each).await
     }
 
     async fn rehearse(
