@@ -13,6 +13,9 @@ use super::{
 /// A column: its name, and its place in the primary key, from 1; 0 if it is not part of it.
 type Column = (String, i32);
 
+/// Receives the key and the content of a row.
+pub(super) type EachRow<'a> = dyn FnMut(&str, &[u8]) -> Result<(), SourceError> + 'a;
+
 /// Reports whether a table has the same columns and the same primary key in two databases. Blocking.
 pub(super) fn is_same_shape(old: &Path, new: &Path, table: &str) -> Result<bool, SourceError> {
     let of = |path: &Path| -> Result<Vec<Column>, SourceError> {
@@ -28,7 +31,7 @@ pub(super) fn is_same_shape(old: &Path, new: &Path, table: &str) -> Result<bool,
 pub(super) fn each_row(
     path: &Path,
     table: &str,
-    each: &mut dyn FnMut(&str, &[u8]) -> Result<(), SourceError>,
+    each: &mut EachRow<'_>,
 ) -> Result<(), SourceError> {
     let failed = || failed(path, "be read");
     let database = quiet(path)?;
