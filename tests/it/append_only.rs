@@ -63,6 +63,12 @@ async fn a_host_that_only_adds_backs_up_proves_and_restores_and_another_one_clea
     assert_eq!(fs::read_to_string(restored.join("changing")).expect("it is there"), "three");
     assert_eq!(proxy.denied(), [""; 0], "nothing that the key may not do was tried");
 
+    let examined = adding.run(["doctor"]).stdout;
+    assert!(
+        !examined.contains("is locked by"),
+        "locks that have ended are no findings: {examined}"
+    );
+
     // What deletes is refused before anything is sent, with where to run it.
     for command in [
         &["forget", "--keep-last", "1"][..],

@@ -124,7 +124,13 @@ async fn inside(job: &Examination, name: &str, access: &Access) -> Vec<Diagnosis
         Err(error) => found.push(of_error(name, &error)),
     }
     match locks {
-        Ok(locks) => found.extend(locks.iter().map(|lock| of_lock(job, name, lock))),
+        Ok(locks) => {
+            // A host that only adds cannot remove the locks of its runs that have ended; another one does.
+            let is_left =
+                |lock: &&LockInfo| repository.is_append_only() && lock.verdict == LockVerdict::Dead;
+            let locks = locks.iter().filter(|lock| !is_left(lock));
+            found.extend(locks.map(|lock| of_lock(job, name, lock)));
+        }
         Err(error) => found.push(Diagnosis::unseen(
             &format!("the locks of repository {name}"),
             &error_chain(&error),
