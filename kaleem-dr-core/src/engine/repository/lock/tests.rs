@@ -5,7 +5,9 @@ use rustic_core::repofile::MasterKey;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::engine::repository::store::{BasicStore, Object, ObjectWriter, OpendalStore};
+use crate::engine::repository::store::{
+    AppendOnly, BasicStore, Object, ObjectWriter, OpendalStore,
+};
 
 /// A directory whose writes are answered when there is a permit.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ impl BasicStore for Slow {
 impl ObjectStore for Slow {}
 
 struct Place {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     slow: Arc<Slow>,
     key: RepositoryKey,
 }
@@ -59,7 +61,7 @@ impl Place {
         let store = OpendalStore::directory(directory.path()).unwrap();
         let slow =
             Arc::new(Slow { store, permits: Semaphore::new(permits), waiting: Semaphore::new(0) });
-        Self { _directory: directory, slow, key: RepositoryKey::new(MasterKey::new()) }
+        Self { directory, slow, key: RepositoryKey::new(MasterKey::new()) }
     }
 
     async fn take(&self, kind: LockKind) -> Result<Lock, RepositoryError> {
@@ -69,6 +71,28 @@ impl Place {
 
     async fn locks(&self) -> usize {
         self.slow.list(DIRECTORY).await.unwrap().len()
+    }
+
+    /// Writes a shared lock of another host, which cannot delete it.
+    async fn of_another_host(&self, edit: impl FnOnce(&mut LockFile)) -> String {
+        let mut lock = LockFile::ours(LockKind::Shared);
+        (lock.hostname, lock.append_only) = ("another".into(), true);
+        edit(&mut lock);
+        let encrypted = self.key.encrypt(&serde_json::to_vec(&lock).unwrap());
+        let name = format!("{DIRECTORY}/{}", ByteDigest::of(&encrypted));
+        self.slow.write(&name, vec![Bytes::from(encrypted)]).await.unwrap();
+        name
+    }
+
+    async fn is_locked(&self) -> bool {
+        match self.take(LockKind::Exclusive).await {
+            Ok(lock) => {
+                lock.release().await.unwrap();
+                false
+            }
+            Err(RepositoryError::Locked { .. }) => true,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Waits until that many writes were begun.
@@ -127,5 +151,63 @@ async fn a_renewed_lock_is_one_lock_and_a_removed_one_is_lost() {
     ));
     assert!(lock.lost().is_cancelled());
     lock.release().await.unwrap();
+    assert_eq!(place.locks().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_its_host_cannot_delete_ends_with_a_later_one_or_by_age() {
+    let place = Place::new(100);
+    let lock = place.of_another_host(|_| ()).await;
+    assert!(place.is_locked().await);
+    // Neither another host nor a lock of a host that deletes its own ends it.
+    let ends = || vec![lock.clone()];
+    let foreign = place.of_another_host(|lock| {
+        (lock.hostname, lock.ends, lock.is_end) = ("third".into(), ends(), true);
+    });
+    foreign.await;
+    place.of_another_host(|lock| (lock.append_only, lock.ends) = (false, ends())).await;
+    assert!(place.is_locked().await);
+    for object in place.slow.list(DIRECTORY).await.unwrap() {
+        if object.key != lock {
+            place.slow.delete(&object.key).await.unwrap();
+        }
+    }
+    place.of_another_host(|lock| (lock.ends, lock.is_end) = (ends(), true)).await;
+    assert!(!place.is_locked().await);
+    assert_eq!(place.locks().await, 0, "the host that can delete them has");
+
+    // A renewed lock ends the one before, and counts itself.
+    let first = place.of_another_host(|_| ()).await;
+    let renewed = place.of_another_host(|lock| lock.ends = vec![first]).await;
+    assert!(place.is_locked().await);
+    let an_hour_ago = std::time::SystemTime::now() - Duration::from_hours(1);
+    let file = std::fs::File::options().write(true).open(place.directory.path().join(&renewed));
+    file.unwrap().set_modified(an_hour_ago).unwrap();
+    assert!(!place.is_locked().await, "its host died");
+
+    // A lock that its host deletes never ends like this.
+    let normal = place.of_another_host(|lock| lock.append_only = false).await;
+    place.of_another_host(|lock| (lock.ends, lock.is_end) = (vec![normal], true)).await;
+    assert!(place.is_locked().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_released_or_renewed_lock_of_a_store_that_keeps_everything_has_ended() {
+    let place = Place::new(100);
+    let store = Arc::new(AppendOnly::new(place.slow.clone()));
+    let taken =
+        Lock::acquire(store, place.key.clone(), LockKind::Shared, Duration::ZERO, Without::Never);
+    let lock = taken.await.unwrap();
+    let renewed = tokio::spawn(renew(lock.shared.clone(), Duration::from_millis(1)));
+    place.writes_begun(4).await;
+    lock.shared.done.cancel();
+    renewed.await.unwrap();
+    let now = lock.shared.objects.lock().await.names.clone();
+    assert_eq!(now.len(), 1, "the earlier ones have ended: {now:?}");
+    // This process runs, so only what the locks say can end them.
+    assert!(place.is_locked().await);
+    lock.release().await.unwrap();
+    assert!(place.locks().await > 1, "nothing could be deleted");
+    assert!(!place.is_locked().await);
     assert_eq!(place.locks().await, 0);
 }
