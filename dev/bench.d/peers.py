@@ -25,7 +25,7 @@ results = {}
 
 def sample(tree):
     """Two fifths in small text files, the rest in larger ones: half of that text, half noise."""
-    shutil.rmtree(tree, ignore_errors=True)
+    away(tree)
     rng = random.Random(7)
     words = [f"{rng.getrandbits(36):x}" for _ in range(4000)]
 
@@ -93,7 +93,7 @@ def config(repository, source):
 
 def small_files(tree):
     """Files of 200 to 400 bytes, a hundred in each directory."""
-    shutil.rmtree(tree, ignore_errors=True)
+    away(tree)
     rng = random.Random(7)
     for number in range(SMALL):
         path = tree / f"{number // 100 // 50}/{number // 100 % 50}/{number}"
@@ -102,11 +102,10 @@ def small_files(tree):
         path.write_bytes(rng.randbytes(rng.randint(100, 200)).hex().encode())
 
 
-def clear(path):
-    """Removes a tree. ext4 searches long for inodes that were not deleted within the last five seconds."""
+def away(path):
+    """Moves a tree away. It is deleted at the end: for minutes after many files were deleted, ext4 creates new ones slowly."""
     if path.exists():
-        shutil.rmtree(path)
-        time.sleep(6)
+        path.rename(path.with_name(f"old-{time.monotonic_ns()}"))
 
 
 def files(tree, make, suffix=""):
@@ -150,13 +149,11 @@ def files(tree, make, suffix=""):
                 if suffix:
                     continue
                 change(tree)
-            for who in order:
-                clear(target)
-                if what.startswith("drill"):
-                    # The last drill has removed its own scratch directory.
-                    time.sleep(6)
+            # A drill deletes its own scratch directory, so it comes last.
+            for who in sorted(order, reverse=True) if what.startswith("drill") else order:
+                away(target)
                 run(what + suffix, who, our_command if who == "kaleem-dr" else stock_command, env)
-        clear(target)
+        away(target)
 
 
 def mongo(uri):
@@ -214,7 +211,9 @@ PASSWORD.chmod(0o600)
 files(HOME / "tree", sample)
 if SMALL:
     files(HOME / "tree", small_files, f", {SMALL} small files")
-shutil.rmtree(HOME / "tree")
+away(HOME / "tree")
+for old in HOME.glob("old-*"):
+    shutil.rmtree(old)
 if os.environ.get("KALEEM_BENCH_MONGO_URI"):
     mongo(os.environ["KALEEM_BENCH_MONGO_URI"])
 (HOME / "results.json").write_text(json.dumps({"mb": MB, "rounds": ROUNDS, "results": results}, indent=1))
