@@ -86,6 +86,12 @@ async fn a_host_that_only_adds_backs_up_proves_and_restores_and_another_one_clea
     }
     assert_eq!(proxy.denied(), [""; 0]);
 
+    let checked = adding.run(["r2", "check"]);
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+    for word in ["not delete them", "not overwrite them", "append_only = true"] {
+        assert!(checked.stdout.contains(word), "{word}: {}", checked.stdout);
+    }
+
     // Its locks are still there, have ended, and are in no one's way.
     assert_eq!(snapshots_of(&trusted, "adding"), 3, "the adding host has forgotten nothing");
     change(&trusted, "again");

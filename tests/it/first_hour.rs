@@ -87,6 +87,24 @@ fn a_valid_config_that_is_probably_wrong_is_warned_of() {
 }
 
 #[test]
+fn a_secret_that_only_a_unit_has_is_a_warning_and_a_missing_file_a_fault() {
+    let of = |secret: &str| {
+        format!("[source.mongo]\ntype = \"mongodb\"\ndatabases = [\"a\"]\nuri = {{ {secret} }}")
+    };
+    for (secret, code) in [
+        ("credential = \"mongo-uri\"", 0),
+        ("env = \"URI_OF_NO_ONE\"", 0),
+        ("file = \"/nonexistent/mongo.uri\"", 2),
+    ] {
+        let site = Site::new().with(&of(secret));
+        let checked = site.run(["config", "check"]);
+        assert_eq!(checked.code, Some(code), "{secret}: {}{}", checked.stdout, checked.stderr);
+        let said = if code == 0 { &checked.stdout } else { &checked.stderr };
+        assert!(said.contains("source mongo: "), "{secret}: {said}");
+    }
+}
+
+#[test]
 fn the_next_command_that_config_init_names_finds_the_new_config() {
     let site = Site::new();
     let path = site.path("new.toml");

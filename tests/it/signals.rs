@@ -130,7 +130,7 @@ fn a_signal_ends_every_command_within_two_seconds_whatever_it_waits_for() {
     let (exported, restored) =
         (exported.to_str().expect("UTF-8"), restored.to_str().expect("UTF-8"));
     // Each command with the steps at which it is held: early and late in its work.
-    let commands: [(&[&str], &[&str]); 14] = [
+    let commands: [(&[&str], &[&str]); 18] = [
         (&["backup"], &["capture", "pack", "write:2", "read"]),
         (&["check"], &["read", "read:4"]),
         (&["check", "--read-data"], &["read", "read:7"]),
@@ -145,6 +145,10 @@ fn a_signal_ends_every_command_within_two_seconds_whatever_it_waits_for() {
         (&["copy", "--to", "copy"], &["read:3", "pack"]),
         (&["repair", "--from", "mirror"], &["read:2"]),
         (&["snapshots"], &["read:2"]),
+        (&["ls", "--recursive"], &["read:3", "read:6"]),
+        (&["find", "*", "--history"], &["read:3", "read:6"]),
+        (&["dump", "tree", "/"], &["read:3", "read:9"]),
+        (&["diff", "latest", "latest", "--verbose"], &["read:3"]),
     ];
     for (number, (command, steps)) in commands.into_iter().enumerate() {
         for (n, step) in steps.iter().enumerate() {

@@ -156,6 +156,11 @@ impl PointReader {
         Self { progress, ..self.clone() }
     }
 
+    /// The same point, of which nothing counts as read: a verification does not rely on what was read before it.
+    pub(crate) fn unread(&self) -> Self {
+        Self { read: Arc::default(), files_read: None, ..self.clone() }
+    }
+
     /// The same point, after all of its files were read and found intact.
     pub(crate) fn with_files_read(self, files: Option<FilesReport>) -> Self {
         Self { files_read: files.map(Arc::new), ..self }

@@ -131,6 +131,17 @@ pub async fn export_to(
     path: &Path,
     gzip: bool,
 ) -> Result<u64, SourceError> {
+    to_new_file(path, |out| export(form, point, out, gzip)).await
+}
+
+/// Writes a file with access for its owner only, which appears once it is complete.
+///
+/// # Errors
+/// [`SourceError::Refused`] if a file of that name exists; the error of `write`; if the file cannot be created.
+pub(super) async fn to_new_file<T, F: Future<Output = Result<T, SourceError>>>(
+    path: &Path,
+    write: impl FnOnce(Box<dyn Write + Send>) -> F,
+) -> Result<T, SourceError> {
     let failed = |action: &str| {
         let (path, action) = (path.to_path_buf(), action.to_owned());
         move |cause| SourceError::Path { path, action, cause }
@@ -141,13 +152,11 @@ pub async fn export_to(
             path.display()
         ))
     };
-    if path.exists() {
+    if path.symlink_metadata().is_ok() {
         return Err(taken());
     }
     let file = DurableFile::begin(path, 0o600).map_err(failed("create"))?;
-    let written =
-        export(form, point, Box::new(file.file().try_clone().map_err(failed("open"))?), gzip)
-            .await?;
+    let written = write(Box::new(file.file().try_clone().map_err(failed("open"))?)).await?;
     file.create_new().map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => taken(),
         _ => failed("write")(error),

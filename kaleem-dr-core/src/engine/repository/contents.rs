@@ -5,21 +5,17 @@
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
 };
 
 use rustic_core::{Id, TreeId, repofile::Node};
 
-use super::{RepositoryError, SnapshotReader, reader::BlobPlace};
+use super::{RepositoryError, SnapshotReader, reader::BlobPlace, tree_threads::visit_all};
 use crate::{
     CancellationToken,
     engine::manifest::{OWN_DIRECTORY, TreeTotals, is_own_path},
     ground::error_chain,
 };
 
-/// Number of threads that read trees: for a bucket, reads wait for the network, and for a disk, they decrypt.
-const THREADS: usize = 8;
 /// Limit for the defects of one kind that are listed; the rest is counted.
 const LISTED: usize = 30;
 
@@ -133,7 +129,9 @@ impl SnapshotReader {
         let mut level = vec![(0, root)];
         while !level.is_empty() {
             let mut next = Vec::new();
-            for (number, visited) in self.visit_all(&level, wanted, cancel)? {
+            let visit =
+                |(number, tree): &(usize, Pending)| Ok((*number, self.visit(tree, wanted)?));
+            for (number, visited) in visit_all(&level, cancel, visit)? {
                 for (pack, holds_files) in visited.packs {
                     *contents.packs.entry(pack).or_default() |= holds_files;
                 }
@@ -159,41 +157,6 @@ impl SnapshotReader {
         }
         (contents.totals, contents.artifacts) = sum(&counted);
         Ok(contents)
-    }
-
-    fn visit_all(
-        &self,
-        trees: &[(usize, Pending)],
-        wanted: &Wanted<'_>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<(usize, Visited)>, RepositoryError> {
-        let at = AtomicUsize::new(0);
-        let work = || {
-            let mut visited = Vec::new();
-            while let Some((number, tree)) = trees.get(at.fetch_add(1, Ordering::Relaxed)) {
-                if cancel.is_cancelled() {
-                    return Err(RepositoryError::Cancelled);
-                }
-                visited.push((*number, self.visit(tree, wanted)?));
-            }
-            Ok(visited)
-        };
-        if trees.len() == 1 {
-            return work();
-        }
-        thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..THREADS.min(trees.len())).map(|_| scope.spawn(work)).collect();
-            let mut all = Vec::with_capacity(trees.len());
-            for thread in threads {
-                let panicked = |_| RepositoryError::Engine {
-                    action: "read a tree of",
-                    cause: "a thread panicked".into(),
-                };
-                all.extend(thread.join().map_err(panicked)??);
-            }
-            Ok(all)
-        })
     }
 
     fn visit(&self, tree: &Pending, wanted: &Wanted<'_>) -> Result<Visited, RepositoryError> {

@@ -46,6 +46,7 @@ mod snapshot;
 pub mod store;
 mod survey;
 mod tree_entry;
+mod tree_threads;
 mod whole_pack;
 
 use self::{location::lay_out, progress_bars::Bars};

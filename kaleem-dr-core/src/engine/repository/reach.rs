@@ -7,19 +7,15 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
 };
 
 use rustic_core::{Id, IndexedFullStatus, TreeId, repofile::Tree};
 
-use super::{RepositoryError, engine_error::store_error_kind};
+use super::{RepositoryError, engine_error::store_error_kind, tree_threads::visit_all};
 use crate::CancellationToken;
 
 type Engine = rustic_core::Repository<IndexedFullStatus>;
 
-/// Number of threads that read trees: for a bucket, reads wait for the network, and for a disk, they decrypt.
-const THREADS: usize = 8;
 /// Limit for the lost paths kept by name.
 const NAMED: usize = 3;
 
@@ -118,7 +114,8 @@ impl Reach {
         pending.retain(|(id, _)| !self.whole.contains(id));
         while !pending.is_empty() {
             let mut next = Vec::new();
-            for visited in visit_all(engine, &pending, is_lost, cancel)? {
+            let visit = |(id, path): &(TreeId, PathBuf)| visit(engine, *id, path, is_lost);
+            for visited in visit_all(&pending, cancel, visit)? {
                 if let Some(packs) = &mut self.packs {
                     packs.extend(visited.packs);
                 }
@@ -157,41 +154,6 @@ impl Reach {
         self.whole.extend(seen);
         Ok(lost)
     }
-}
-
-/// Reads trees in a few threads.
-fn visit_all(
-    engine: &Engine,
-    trees: &[(TreeId, PathBuf)],
-    is_lost: &(dyn Fn(&Id) -> bool + Sync),
-    cancel: &CancellationToken,
-) -> Result<Vec<Visited>, RepositoryError> {
-    let at = AtomicUsize::new(0);
-    let work = || {
-        let mut visited = Vec::new();
-        while let Some((id, path)) = trees.get(at.fetch_add(1, Ordering::Relaxed)) {
-            if cancel.is_cancelled() {
-                return Err(RepositoryError::Cancelled);
-            }
-            visited.push(visit(engine, *id, path, is_lost)?);
-        }
-        Ok(visited)
-    };
-    if trees.len() == 1 {
-        return work();
-    }
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS.min(trees.len())).map(|_| scope.spawn(work)).collect();
-        let mut all = Vec::with_capacity(trees.len());
-        for thread in threads {
-            let panicked = |_| RepositoryError::Engine {
-                action: "read a tree of",
-                cause: "a thread panicked".into(),
-            };
-            all.extend(thread.join().map_err(panicked)??);
-        }
-        Ok(all)
-    })
 }
 
 fn visit(

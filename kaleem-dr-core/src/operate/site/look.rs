@@ -9,7 +9,7 @@ use crate::{
     ground::error_chain,
     operate::{
         checklist::{Checklist, Inspection, Period, go_through},
-        config::References,
+        config::{References, secret::SecretError},
         doctor::{DoctorReport, Examination, Host, examine},
         runbook::Runbook,
         schedule::{Manager, Plan, Premises},
@@ -32,6 +32,14 @@ impl Doctor {
     pub fn of(host: Host) -> Self {
         Self { host, offline: false }
     }
+}
+
+/// Reports whether a source lacks a secret that other processes may have: those of a unit with its environment file
+/// or its credentials.
+fn is_secret_of_elsewhere(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source())
+        .filter_map(|error| error.downcast_ref::<SecretError>())
+        .any(|error| matches!(error, SecretError::NoVariable(_) | SecretError::NoCredentials(_)))
 }
 
 impl Site {
@@ -64,9 +72,10 @@ impl Site {
         Ok(go_through(period, &job).await)
     }
 
-    /// Finds the faults of the config, creates every source, and reads every secret, because a
-    /// config whose password file is missing is not valid. Returns warnings, one sentence each: what
-    /// is valid and probably not intended.
+    /// Finds the faults of the config, creates every source, and reads the secrets of repositories and
+    /// notifications, because a config whose password file is missing is not valid. Returns warnings,
+    /// one sentence each: what is valid and probably not intended, and sources whose secret is in a
+    /// variable or a credential that only their unit has.
     ///
     /// # Errors
     /// [`SiteError::Config`] with all faults.
@@ -90,9 +99,13 @@ impl Site {
                 }
             }
         }
-        for name in self.config.sources.keys() {
-            match self.source(name) {
-                Err(error) => faults.push(error_chain(&error)),
+        for (name, declared) in &self.config.sources {
+            match declared.make(&self.environment) {
+                Err(error) => {
+                    let is_elsewhere = is_secret_of_elsewhere(&*error);
+                    let list = if is_elsewhere { &mut warnings } else { &mut faults };
+                    list.push(format!("source {name}: {}", error_chain(&*error)));
+                }
                 Ok(source) => {
                     let missing = source.local_paths().into_iter().filter(|path| !path.exists());
                     warnings.extend(missing.map(|path| {

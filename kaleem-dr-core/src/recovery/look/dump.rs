@@ -1,7 +1,7 @@
 //! The bytes of one path of a snapshot: a file as it is, a directory as a tar.
 
 use std::{
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -10,11 +10,10 @@ use crate::{
     engine::repository::{RepositoryError, SnapshotReader, TreeEntry, TreeEntryKind},
     ground::{
         SourceError,
-        durable_file::DurableFile,
         progress::{ProgressSink, Unit},
     },
     recovery::{
-        staged::Sink,
+        staged::{Sink, to_new_file},
         tarball::{TarOf, write_tar_of},
     },
 };
@@ -91,27 +90,7 @@ pub async fn dump_to(
     progress: &dyn ProgressSink,
     cancel: &CancellationToken,
 ) -> Result<Dumped, SourceError> {
-    let failed = |action: &str| {
-        let (path, action) = (target.to_path_buf(), action.to_owned());
-        move |cause| SourceError::Path { path, action, cause }
-    };
-    let taken = || {
-        SourceError::Refused(format!(
-            "{} already exists; choose another file, or remove it",
-            target.display()
-        ))
-    };
-    if target.symlink_metadata().is_ok() {
-        return Err(taken());
-    }
-    let file = DurableFile::begin(target, 0o600).map_err(failed("create"))?;
-    let out = Box::new(file.file().try_clone().map_err(failed("open"))?);
-    let dumped = dump(snapshot, path, false, out, progress, cancel).await?;
-    file.create_new().map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => taken(),
-        _ => failed("write")(error),
-    })?;
-    Ok(dumped)
+    to_new_file(target, |out| dump(snapshot, path, false, out, progress, cancel)).await
 }
 
 async fn file(

@@ -129,7 +129,7 @@ pub async fn verify_point(
     let work = &StagedWork { progress: watch.sink(), ..work.clone() };
     proof.report.consistent_at = Some(point.manifest().consistency.at);
     proof.report.size_bytes = point.manifest().size_bytes();
-    let mut point = point.telling(watch.sink());
+    let mut point = point.unread().telling(watch.sink());
     if let Origin::Snapshot(snapshot) = point.origin() {
         proof.report.snapshot = Some(snapshot.snapshot().id());
         proof.report.host = Some(snapshot.snapshot().host().to_owned());
