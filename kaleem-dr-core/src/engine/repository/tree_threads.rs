@@ -35,7 +35,7 @@ pub(super) fn visit_all<T: Sync, V: Send>(
         return work();
     }
     thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS.min(trees.len())).map(|_| scope.spawn(&work)).collect();
+        let threads: Vec<_> = (0..THREADS.min(trees.len())).map(|_| scope.spawn(work)).collect();
         let mut all = Vec::with_capacity(trees.len());
         for thread in threads {
             let panicked = |_| RepositoryError::Engine {
