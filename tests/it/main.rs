@@ -61,6 +61,7 @@ mod rabbitmq;
 mod rabbitmq_plan;
 mod rabbitmq_releases;
 mod recover;
+mod recover_continued;
 mod remote;
 mod replicate;
 mod replicate_faults;

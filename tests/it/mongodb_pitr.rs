@@ -21,6 +21,7 @@ use serde_json::Value;
 use crate::support::{
     mongo_proxy::{Fate, MongoProxy},
     mongo_writer::{DATABASE, Log, Random, State, Writer, patient, state, write_until},
+    restic::Restic,
     servers::MongoServer,
     site::{PASSWORD, Site},
 };
@@ -75,6 +76,9 @@ async fn assert_restored(
         if at.increment == 0 { time(at.time) } else { format!("{}.{}", at.time, at.increment) };
     site.succeed(["restore", "mongo", "--to-time", &written, "--to", &target]);
     assert_same(&state(&server.uri(), &target).await, &log.before(at), &written);
+    // The server becomes slower with each collection.
+    let client = mongodb::Client::with_uri_str(patient(&server.uri())).await.expect("valid");
+    client.database(&target).drop().await.expect("a database can be dropped");
 }
 
 /// Compares document by document, so that a failure shows the ones that differ.
@@ -199,6 +203,55 @@ async fn any_second_between_two_backups_is_restored_as_it_was() {
     let refused = site.run(["restore", "mongo", "--to-time", &written]);
     assert_eq!(refused.code, Some(5), "{}{}", refused.stdout, refused.stderr);
     assert!(refused.stderr.contains("a slice is missing"), "{}", refused.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_repository_reaches_the_same_moments() {
+    let server = MongoServer::start();
+    let proxy = proxy(&server);
+    let site = site(&patient(&proxy.uri()));
+    let (second, password) = (site.path("second"), site.secret("second.pass", PASSWORD));
+    let site = site.with(&format!(
+        "[repository.r2]\nlocation = {:?}\npassword = {{ file = {:?} }}\n[backup]\nalso = [\"r2\"]",
+        second.display().to_string(),
+        password.display().to_string()
+    ));
+    site.succeed(["--repo", "r2", "init"]);
+    let mut writer = Writer::start(&proxy.for_writers().uri(), 3).await;
+    // Slices that no point there needs stay here.
+    save_slice(&site);
+    assert_eq!(Restic::on_directory(&second, PASSWORD).snapshots(), Vec::<Value>::new());
+    site.succeed(["backup"]);
+    writer.write_times(60).await;
+    let saved = site.succeed(["oplog", "--once"]).stdout;
+    assert!(saved.contains("1 slice copied to r2") || saved.contains("slices copied to r2"), "{saved}");
+
+    // While it cannot be reached, the slice is saved here, and the round does not pass for a success.
+    let away = site.path("away");
+    fs::rename(&second, &away).expect("a directory can be renamed");
+    writer.write_times(60).await;
+    let (partial, round) = site.json(["oplog", "--once"]);
+    assert_eq!(partial.code, Some(3), "{}", partial.stderr);
+    let slice = &round[0]["slices"][0];
+    assert!(slice["report"]["snapshot"].is_string(), "{slice}");
+    assert!(slice["copies"][0]["error"].is_string(), "{slice}");
+    fs::rename(&away, &second).expect("a directory can be renamed");
+
+    // The next round copies what is missing, and the one after it finds nothing to copy.
+    writer.write_times(30).await;
+    let (_, round) = site.json(["oplog", "--once"]);
+    assert_eq!(round[0]["slices"][0]["copies"][0]["slices"], 2, "{}", round[0]);
+    let (_, round) = site.json(["oplog", "--once"]);
+    assert_eq!(round[0]["slices"][0]["copies"][0]["slices"], 0, "{}", round[0]);
+    let here = spans_of(&site);
+    let (_, documents) = site.json(["--repo", "r2", "points", "--moments"]);
+    let there = documents[0].as_array().expect("a list").clone();
+    assert_eq!((here.len(), there.len()), (1, 1), "{here:?} {there:?}");
+    assert_eq!((&here[0]["from"], &here[0]["to"]), (&there[0]["from"], &there[0]["to"]));
+    let to = position(&there[0]["to"]);
+    site.succeed(["--repo", "r2", "restore", "mongo", "--to-time", "latest", "--to", "second"]);
+    assert_same(&state(&server.uri(), "second").await, &writer.log.at(to), "the newest moment");
+    site.succeed(["--repo", "r2", "check", "--read-data"]);
 }
 
 /// Runs `bootstrap` from a mirror in a directory.

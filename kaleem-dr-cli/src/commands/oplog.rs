@@ -80,6 +80,19 @@ fn print(round: &OplogRound, json: bool) -> Printed {
                 ))?;
             }
         }
+        for copies in &slice.copies {
+            match &copies.error {
+                Some(error) => line(&format!("  NOT COPIED to {}: {error}", copies.repository))?,
+                None if copies.slices == 0 => {}
+                None => line(&format!(
+                    "  {} {} copied to {}, {} added",
+                    copies.slices,
+                    if copies.slices == 1 { "slice" } else { "slices" },
+                    copies.repository,
+                    size(copies.added_bytes)
+                ))?,
+            }
+        }
     }
     Ok(())
 }

@@ -195,6 +195,10 @@ impl Restorable for MongoSource {
         Ok(Box::pin(restoring).await?.0)
     }
 
+    fn can_continue(&self) -> bool {
+        true
+    }
+
     async fn rehearse(
         &self,
         point: &PointReader,

@@ -17,6 +17,8 @@ use mongodb::{
 /// The database that it writes to.
 pub const DATABASE: &str = "live";
 const COLLECTIONS: [&str; 3] = ["accounts", "events", "orders"];
+/// Collections that it makes, drops and renames: however long it writes, there are not more than two for each of these numbers.
+const MADE: u64 = 24;
 
 /// A small generator with a seed, so that a failure can be repeated.
 pub struct Random(pub u64);
@@ -185,16 +187,19 @@ impl Writer {
             }
             8 => {
                 self.made += 1;
-                let name = format!("made{}", self.made);
+                let name = format!("made{}", self.made % MADE);
                 self.put(&name, doc! { "_id": 1, "n": 0, "list": [] }).await;
             }
             9 if self.made > 0 => {
-                let name = format!("made{}", self.made);
+                let name = format!("made{}", self.made % MADE);
                 let Some(documents) = self.now.remove(&name) else { return };
                 if self.random.below(2) == 0 {
                     self.done(doc! { "drop": &name }, vec![Effect::Drop(name)]).await;
                 } else {
-                    let to = format!("kept{}", self.made);
+                    let to = format!("kept{}", self.made % MADE);
+                    if self.now.remove(&to).is_some() {
+                        self.done(doc! { "drop": &to }, vec![Effect::Drop(to.clone())]).await;
+                    }
                     let of = |name: &str| format!("{DATABASE}.{name}");
                     let command = doc! { "renameCollection": of(&name), "to": of(&to) };
                     self.now.insert(to.clone(), documents);

@@ -21,7 +21,7 @@ pub struct KeepSpan {
 }
 
 impl KeepSpan {
-    pub(super) fn span(self) -> Span {
+    pub(crate) fn span(self) -> Span {
         Span::new()
             .years(self.years)
             .months(self.months)

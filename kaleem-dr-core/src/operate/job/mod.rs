@@ -11,6 +11,7 @@ mod retain;
 mod run;
 mod secondary;
 mod slice;
+mod slice_copies;
 mod stage;
 mod status;
 mod verifying;
@@ -25,9 +26,11 @@ pub use self::{
     run::backup,
     secondary::SecondaryRepository,
     slice::{SliceJob, SliceReport, save_slice},
+    slice_copies::SliceCopies,
     stage::{StagedFile, Staging, file_name},
     status::{
         Freshness, HostStatus, SourceStatus, StatusOf, StatusRules, freshness, status_of_hosts,
     },
     verifying::{Verified, VerifyJob, exit_of, verify},
 };
+pub(super) use self::slice_copies::{SlicesOf, copy_slices};

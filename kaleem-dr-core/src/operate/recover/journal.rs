@@ -171,6 +171,11 @@ impl Journal {
         self.entry(source).is_some_and(|entry| entry.state == State::Recovered)
     }
 
+    /// Reports whether an attempt to restore this source from the point of this run was interrupted.
+    pub(crate) fn is_begun(&self, source: &SourceName, point: Option<RunId>) -> bool {
+        self.entry(source).is_some_and(|entry| entry.state == State::Begun && entry.point == point)
+    }
+
     /// Reports whether a source was begun, and neither recovered nor failed.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.content.sources.values().any(|entry| entry.state == State::Begun)

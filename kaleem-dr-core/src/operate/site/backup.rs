@@ -111,25 +111,8 @@ impl Site {
             return Ok((self.repository().await?, tags, Vec::new()));
         }
         let own = self.chosen_repository()?.0;
-        let tags_of = |name: &str| {
-            settings
-                .repository
-                .get(name)
-                .map(|repository| repository.tags.clone())
-                .unwrap_or_default()
-        };
-        let mut also = Vec::new();
-        for name in settings.backup.also.iter().filter(|name| *name != own) {
-            let opened = match self.access_to(name) {
-                Ok(access) => Repository::open(&access).await.map_err(|error| error_chain(&error)),
-                Err(error) => Err(error.to_string()),
-            };
-            also.push(SecondaryRepository {
-                name: name.clone(),
-                repository: opened,
-                tags: tags_of(name),
-            });
-        }
+        let tags_of = |name: &str| self.tags_of(name);
+        let mut also = self.secondary_repositories().await?;
         let more = settings.backup.tags.iter().cloned().chain(tags);
         match self.repository().await {
             Ok(repository) => Ok((repository, more.chain(tags_of(own)).collect(), also)),
@@ -151,5 +134,37 @@ impl Site {
                 Ok((repository, more.chain(stand_in.tags).collect(), also))
             }
         }
+    }
+
+    /// The repositories of `backup.also`, each opened, or with the reason why it could not be.
+    ///
+    /// # Errors
+    /// If the config has no such repository as the one that is chosen.
+    pub(super) async fn secondary_repositories(
+        &self,
+    ) -> Result<Vec<SecondaryRepository>, SiteError> {
+        if self.access.is_some() {
+            return Ok(Vec::new());
+        }
+        let own = self.chosen_repository()?.0;
+        let mut also = Vec::new();
+        for name in self.config.settings.backup.also.iter().filter(|name| *name != own) {
+            let opened = match self.access_to(name) {
+                Ok(access) => Repository::open(&access).await.map_err(|error| error_chain(&error)),
+                Err(error) => Err(error.to_string()),
+            };
+            also.push(SecondaryRepository {
+                name: name.clone(),
+                repository: opened,
+                tags: self.tags_of(name),
+            });
+        }
+        Ok(also)
+    }
+
+    /// Additional tags of snapshots in a repository of the config.
+    fn tags_of(&self, repository: &str) -> Vec<String> {
+        let settings = self.config.settings.repository.get(repository);
+        settings.map(|repository| repository.tags.clone()).unwrap_or_default()
     }
 }

@@ -12,11 +12,11 @@ use super::{Site, SiteError, watched::Watched};
 use crate::{
     engine::{
         ledger::EventKind,
-        repository::{Repository, SaveError, SnapshotId},
+        repository::{Repository, RepositoryError, SaveError, SnapshotId},
     },
     ground::{Exit, RunId, SourceName, error_chain},
     operate::{
-        job::{SliceJob, SliceReport, save_slice},
+        job::{SliceCopies, SliceJob, SliceReport, SlicesOf, copy_slices, save_slice},
         metrics,
         monitor::{Ended, EndedPart, Job},
     },
@@ -68,8 +68,20 @@ pub struct SliceOutcome {
     pub report: Option<SliceReport>,
     /// Why it failed.
     pub error: Option<String>,
-    /// Its exit status.
+    /// Its copies in secondary repositories: of this slice, and of earlier ones that a point there needs.
+    pub copies: Vec<SliceCopies>,
+    /// Its exit status: 3 if a copy is missing.
     pub exit: Exit,
+}
+
+impl SliceOutcome {
+    /// The first reason why copies are missing.
+    fn missing_copy(&self) -> Option<String> {
+        self.copies.iter().find_map(|copies| {
+            let error = copies.error.as_ref()?;
+            Some(format!("repository {}: {error}", copies.repository))
+        })
+    }
 }
 
 /// The report of [`Site::oplog`].
@@ -97,7 +109,8 @@ impl From<&OplogRound> for Ended {
                     .error
                     .clone()
                     .or(gap)
-                    .or_else(|| cut.map(|cut| format!("entry {}: {}", cut.at, cut.why))),
+                    .or_else(|| cut.map(|cut| format!("entry {}: {}", cut.at, cut.why)))
+                    .or_else(|| slice.missing_copy()),
                 seconds: report.map_or(0.0, |report| {
                     report.finished.duration_since(report.started).as_secs_f64()
                 }),
@@ -140,7 +153,8 @@ impl Site {
             slices.push(match save_slice(&job, &self.progress, &self.cancel).await {
                 Ok(report) => {
                     let exit = report.exit;
-                    SliceOutcome { source: name, report: Some(report), error: None, exit }
+                    let (report, copies) = (Some(report), Vec::new());
+                    SliceOutcome { source: name, report, error: None, copies, exit }
                 }
                 Err(error) => {
                     if self.cancel.is_cancelled() {
@@ -152,7 +166,50 @@ impl Site {
             });
         }
         self.record_slices(&repository, &slices).await?;
+        self.copy_slices(&repository, &mut slices).await?;
         Ok(OplogRound { run, exit: exit(&slices), slices })
+    }
+
+    /// Copies slices to the secondary repositories of the config. One that fails is recorded in the outcomes of all sources.
+    async fn copy_slices(
+        &self,
+        repository: &Repository,
+        slices: &mut [SliceOutcome],
+    ) -> Result<(), SiteError> {
+        let sources: Vec<SourceName> =
+            slices.iter().filter(|slice| slice.report.is_some()).map(|of| of.source.clone()).collect();
+        if sources.is_empty() {
+            return Ok(());
+        }
+        let settings = &self.config.settings;
+        let wanted = SlicesOf {
+            host: &settings.host_name(),
+            sources: &sources,
+            within: settings.retention.keep_slices_within,
+        };
+        for secondary in self.secondary_repositories().await? {
+            let mut copies = copy_slices(
+                repository,
+                &secondary,
+                &wanted,
+                self.patience,
+                &self.progress,
+                &self.cancel,
+            )
+            .await;
+            if self.cancel.is_cancelled() {
+                return Err(RepositoryError::Cancelled.into());
+            }
+            for slice in slices.iter_mut() {
+                let Some(copies) = copies.remove(&slice.source) else { continue };
+                if let Some(error) = &copies.error {
+                    tracing::error!(source = %slice.source, repository = %copies.repository, %error, "slices were not copied");
+                    slice.exit = if slice.exit == Exit::Done { Exit::Partial } else { slice.exit };
+                }
+                slice.copies.push(copies);
+            }
+        }
+        Ok(())
     }
 
     /// Records proven slices, and the moments that recovery points reach with them.
@@ -176,7 +233,7 @@ impl Site {
 
 fn failed(source: SourceName, error: String, exit: Exit) -> SliceOutcome {
     tracing::error!(%source, %error, "the change log was not saved");
-    SliceOutcome { source, report: None, error: Some(error), exit }
+    SliceOutcome { source, report: None, error: Some(error), copies: Vec::new(), exit }
 }
 
 fn exit(slices: &[SliceOutcome]) -> Exit {

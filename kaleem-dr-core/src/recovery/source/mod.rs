@@ -57,6 +57,12 @@ pub trait Restorable: Source {
         plan: RestorePlan,
     ) -> Result<RestoreReport, SourceError>;
 
+    /// Reports whether [`Existing::Continue`] is supported in place: a restore then keeps what an interrupted one has restored,
+    /// if it equals the point's.
+    fn can_continue(&self) -> bool {
+        false
+    }
+
     /// Checks every artifact deeply in its own format, without a server.
     ///
     /// # Errors

@@ -6,19 +6,17 @@
 
 use std::io::{self, Read};
 
-use rustic_cdc::{Rabin64, RollingHash64 as _};
 use rustic_core::repofile::{Chunker as Kind, ConfigFile};
 
-/// The window of the rolling hash, as the number of bits of its length: 64 bytes.
-const WINDOW_BITS: u32 = 6;
-const WINDOW_BYTES: usize = 1 << WINDOW_BITS;
+use super::rolling::{RollingHash, WINDOW};
+
 /// Bytes read at once beyond the smallest blob.
 const READ_BYTES: u64 = 256 << 10;
 
 /// Cuts streams, one after the other.
 #[derive(Clone)]
 pub(super) struct Chunker {
-    hash: Rabin64,
+    hash: RollingHash,
     /// A blob ends where these bits of the hash are 0.
     mask: u64,
     smallest: usize,
@@ -34,11 +32,11 @@ impl Chunker {
         }
         let (smallest, largest) = (config.chunk_min_size(), config.chunk_max_size());
         let average = u64::try_from(config.chunk_size()).ok()?;
-        if smallest < WINDOW_BYTES || largest < smallest || !average.is_power_of_two() {
+        if smallest < WINDOW || largest < smallest || !average.is_power_of_two() {
             return None;
         }
         Some(Self {
-            hash: Rabin64::new_with_polynom(WINDOW_BITS, &config.poly().ok()?),
+            hash: RollingHash::new(config.poly().ok()?),
             mask: average - 1,
             smallest,
             largest,
@@ -85,16 +83,14 @@ impl Chunker {
     /// The end of the first blob of the buffer, which has at least a smallest one. Reads more if needed. Also returns true if the
     /// stream ends with this blob.
     fn blob_end(&mut self, stream: &mut impl Read) -> io::Result<(usize, bool)> {
-        let window = &self.buffer[self.smallest - WINDOW_BYTES..self.smallest];
-        self.hash.reset_and_prefill_window(&mut window.iter().copied());
         let mut end = self.smallest;
         loop {
             let until = self.buffer.len().min(self.largest);
-            while end < until && self.hash.hash & self.mask != 0 {
-                self.hash.slide(self.buffer[end]);
-                end += 1;
+            if let Some(found) = self.hash.find(&self.buffer, end, until, self.mask) {
+                return Ok((found, false));
             }
-            if end >= self.largest || self.hash.hash & self.mask == 0 {
+            end = until;
+            if end >= self.largest {
                 return Ok((end, false));
             }
             if stream.by_ref().take(READ_BYTES).read_to_end(&mut self.buffer)? == 0 {

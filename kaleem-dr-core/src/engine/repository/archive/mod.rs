@@ -8,6 +8,7 @@
 mod chunker;
 mod packer;
 mod read;
+mod rolling;
 mod tree;
 
 use std::{

@@ -12,7 +12,7 @@ use crate::{
     },
     recovery::{
         points::ChosenPoint,
-        source::{Restorable, RestoreRequest, RestoreTarget},
+        source::{Existing, Restorable, RestoreRequest, RestoreTarget},
     },
 };
 
@@ -79,7 +79,9 @@ impl Planning<'_> {
                 (Ok(chosen), Some(Ok(source))) => {
                     describe(&mut planned, &chosen);
                     let of = (&repository, &mut reader);
-                    self.plan_source(&mut planned, of, source, &chosen)
+                    let begun = journal.is_begun(&name, planned.run);
+                    let request = request(self.wanted, source.can_continue() && begun);
+                    self.plan_source(&mut planned, of, (source, request), &chosen)
                         .await
                         .map_err(|error| error_chain(&error))
                 }
@@ -106,7 +108,7 @@ impl Planning<'_> {
         &self,
         planned: &mut PlannedSource,
         (repository, reader): (&Repository, &mut Option<SnapshotReader>),
-        source: &Arc<dyn Restorable>,
+        (source, request): (&Arc<dyn Restorable>, RestoreRequest),
         chosen: &ChosenPoint,
     ) -> Result<(), SourceError> {
         let failed = |error: RepositoryError| SourceError::Point(error.into());
@@ -124,7 +126,7 @@ impl Planning<'_> {
         let identity = &self.site.identity;
         let notes = chosen.notes.clone();
         let restoring = Restoring { notes, ..Restoring::new(&**source, &point, identity) };
-        planned.plan = Some(plan_restore(restoring, request(self.wanted)).await?);
+        planned.plan = Some(plan_restore(restoring, request).await?);
         Ok(())
     }
 }
@@ -153,10 +155,15 @@ fn refuse_unreachable(
     )))
 }
 
-/// The request for each source.
-pub(super) fn request(wanted: &Recover) -> RestoreRequest {
-    let to = if wanted.in_place { RestoreTarget::InPlace } else { RestoreTarget::Beside(None) };
-    RestoreRequest::whole(to)
+/// The request for each source. In place, it `continues` what an interrupted attempt has restored from the same point.
+pub(super) fn request(wanted: &Recover, continues: bool) -> RestoreRequest {
+    let (to, existing) = match (wanted.in_place, continues) {
+        (true, true) => (RestoreTarget::InPlace, Existing::Continue),
+        (true, false) => (RestoreTarget::InPlace, Existing::Replace),
+        // Each attempt next to the live data has a target of its own.
+        (false, _) => (RestoreTarget::Beside(None), Existing::Replace),
+    };
+    RestoreRequest::whole(to).with_existing(existing)
 }
 
 fn describe(planned: &mut PlannedSource, chosen: &ChosenPoint) {

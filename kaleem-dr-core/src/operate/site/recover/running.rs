@@ -191,7 +191,7 @@ impl Running<'_> {
     ) -> Result<RestorePlan, SourceError> {
         let notes = chosen.notes.clone();
         let restoring = Restoring { notes, ..Restoring::new(source, point, &self.site.identity) };
-        let plan = plan_restore(restoring, request(self.wanted)).await?;
+        let plan = plan_restore(restoring, request(self.wanted, false)).await?;
         if plan.overwrites() && !self.wanted.overwrite_unplanned {
             return Err(SourceError::Refused(format!(
                 "it could not be planned before you agreed, and would overwrite what is in {}",
