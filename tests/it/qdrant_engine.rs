@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     qdrant_stand_in::{API_KEY, DOCS, QdrantStandIn},
@@ -25,6 +25,11 @@ fn site(server: &QdrantStandIn) -> Site {
 /// The recorded snapshot of `docs` with the lowest bit of one vector's first component flipped,
 /// located by what the engine reads.
 fn altered() -> Vec<u8> {
+    altered_point().0
+}
+
+/// The same, with the altered point as the engine reads it from the recorded snapshot.
+fn altered_point() -> (Vec<u8>, Value) {
     let mut engine = Command::new(qdrant_engine())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -55,7 +60,7 @@ fn altered() -> Vec<u8> {
         .expect("the file holds the vector");
     let mut altered = DOCS.to_vec();
     altered[at] ^= 1;
-    altered
+    (altered, page["result"]["points"][7].clone())
 }
 
 #[test]
@@ -96,4 +101,38 @@ fn a_point_is_restored_onto_another_release_by_the_points_that_the_engine_reads(
     ] {
         assert!(restored.stdout.contains(line), "{}", restored.stdout);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_diff_names_the_points_that_changed() {
+    let server = QdrantStandIn::recorded();
+    let site = site(&server);
+    site.initialised_and_backed_up();
+    site.succeed(["backup"]);
+    let same = site.succeed(["diff", "vectors~1", "vectors"]).stdout;
+    assert!(same.contains("no differences"), "{same}");
+
+    // The file has another bit in one vector, and the server answers with another payload of this point.
+    let (file, mut point) = altered_point();
+    server.serve_file("docs", file);
+    point["payload"] = json!({ "changed": true });
+    let upserted = reqwest::Client::new()
+        .put(format!("{}/collections/docs/points?wait=true", server.url()))
+        .header("api-key", API_KEY)
+        .json(&json!({ "points": [point] }))
+        .send()
+        .await
+        .expect("the stand-in answers");
+    assert!(upserted.status().is_success(), "{upserted:?}");
+    site.succeed(["backup"]);
+    let (_, lines) = site.json(["diff", "vectors~1", "vectors"]);
+    let items: Vec<&Value> =
+        lines.iter().filter(|line| line["message_type"] == "item").collect();
+    assert_eq!(items.len(), 1, "{lines:?}");
+    let id = point["id"].to_string();
+    assert_eq!(items[0]["item"].as_str(), Some(id.trim_matches('"')), "{lines:?}");
+    assert_eq!(items[0]["part"], "collection docs");
+    let parts = &lines.last().expect("a line")["parts"];
+    assert_eq!(parts.as_array().map(Vec::len), Some(1), "{parts}");
+    assert_eq!(parts[0]["items"], json!({ "added": 0, "removed": 0, "changed": 1 }));
 }

@@ -17,6 +17,7 @@ mod compare;
 mod config;
 mod contents;
 pub mod description;
+mod differences;
 mod engine;
 mod guide;
 mod inspect;
@@ -58,10 +59,10 @@ use kaleem_dr_core::{
     recovery::{
         point::PointReader,
         source::{
-            Inspection, Restorable, RestorePlan, RestoreReport, RestoreRequest, ScratchTarget,
-            diagnosis_of_probe,
+            EachItem, Inspection, PartDiff, Restorable, RestorePlan, RestoreReport, RestoreRequest,
+            ScratchTarget, diagnosis_of_probe,
         },
-        staged::StagedForm,
+        staged::{StagedForm, StagedWork},
     },
 };
 
@@ -269,6 +270,16 @@ impl Restorable for QdrantSource {
 
     async fn inspect(&self, point: &PointReader) -> Result<Inspection, SourceError> {
         inspect::inspect(point, self.engine.as_deref()).await
+    }
+
+    async fn compare_points(
+        &self,
+        old: &PointReader,
+        new: &PointReader,
+        work: &StagedWork,
+        each: &mut EachItem<'_>,
+    ) -> Result<Vec<PartDiff>, SourceError> {
+        differences::differences(old, new, self.engine.as_deref(), work, each).await
     }
 
     async fn rehearse(

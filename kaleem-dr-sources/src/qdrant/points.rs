@@ -149,7 +149,7 @@ impl<'a> Point<'a> {
     }
 
     /// Writes `[id,payload,vector,shard key]`. A missing payload equals an empty one.
-    fn write(&self, form: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    pub(super) fn write(&self, form: &mut Vec<u8>) -> Result<(), serde_json::Error> {
         form.push(b'[');
         canonical(self.id, form)?;
         for part in [self.payload, self.vector, self.shard_key] {

@@ -17,8 +17,8 @@ use mongodb::{
 /// The database that it writes to.
 pub const DATABASE: &str = "live";
 const COLLECTIONS: [&str; 3] = ["accounts", "events", "orders"];
-/// Collections that it makes, drops and renames: however long it writes, there are not more than two for each of these numbers.
-const MADE: u64 = 24;
+/// Limit for the collections that it makes, and for those that it renames: however long it writes, there are not more.
+const MADE: usize = 24;
 
 /// A small generator with a seed, so that a failure can be repeated.
 pub struct Random(pub u64);
@@ -186,20 +186,19 @@ impl Writer {
                 self.put(name, doc! { "_id": id, "n": 1, "list": [4], "replaced": true }).await;
             }
             8 => {
+                self.drop_oldest("made").await;
                 self.made += 1;
-                let name = format!("made{}", self.made % MADE);
+                let name = format!("made{}", self.made);
                 self.put(&name, doc! { "_id": 1, "n": 0, "list": [] }).await;
             }
             9 if self.made > 0 => {
-                let name = format!("made{}", self.made % MADE);
+                let name = format!("made{}", self.made);
                 let Some(documents) = self.now.remove(&name) else { return };
                 if self.random.below(2) == 0 {
                     self.done(doc! { "drop": &name }, vec![Effect::Drop(name)]).await;
                 } else {
-                    let to = format!("kept{}", self.made % MADE);
-                    if self.now.remove(&to).is_some() {
-                        self.done(doc! { "drop": &to }, vec![Effect::Drop(to.clone())]).await;
-                    }
+                    self.drop_oldest("kept").await;
+                    let to = format!("kept{}", self.made);
                     let of = |name: &str| format!("{DATABASE}.{name}");
                     let command = doc! { "renameCollection": of(&name), "to": of(&to) };
                     self.now.insert(to.clone(), documents);
@@ -208,6 +207,18 @@ impl Writer {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Drops the oldest collection with such a name, if there are many.
+    async fn drop_oldest(&mut self, prefix: &str) {
+        let numbers = self.now.keys().filter_map(|name| name.strip_prefix(prefix)?.parse().ok());
+        let mut numbers: Vec<u64> = numbers.collect();
+        numbers.sort_unstable();
+        if numbers.len() >= MADE {
+            let name = format!("{prefix}{}", numbers[0]);
+            self.now.remove(&name);
+            self.done(doc! { "drop": &name }, vec![Effect::Drop(name)]).await;
         }
     }
 

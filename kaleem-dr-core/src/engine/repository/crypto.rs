@@ -48,15 +48,22 @@ impl RepositoryKey {
 
     /// Encrypts; returns nonce, ciphertext and tag.
     pub(crate) fn encrypt(&self, plain: &[u8]) -> Vec<u8> {
+        let mut encrypted = Vec::new();
+        self.encrypt_into(plain, &mut encrypted);
+        encrypted
+    }
+
+    /// Encrypts; `encrypted` then has nonce, ciphertext and tag, and nothing of what it had before.
+    pub(crate) fn encrypt_into(&self, plain: &[u8], encrypted: &mut Vec<u8>) {
         let nonce: [u8; NONCE] = rand::random();
-        let mut encrypted = Vec::with_capacity(plain.len() + OVERHEAD);
+        encrypted.clear();
+        encrypted.reserve(plain.len() + OVERHEAD);
         encrypted.extend_from_slice(&nonce);
         encrypted.extend_from_slice(plain);
         let tag = Aes256CtrPoly1305Aes::new(&self.key)
             .encrypt_in_place_detached(&nonce.into(), &[], &mut encrypted[NONCE..])
             .expect("fails only for messages beyond 2^32 blocks, and ours are below 4 GiB");
         encrypted.extend_from_slice(&tag);
-        encrypted
     }
 
     /// The plain bytes of an encrypted blob or file.

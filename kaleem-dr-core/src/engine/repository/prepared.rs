@@ -16,7 +16,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::{
     Repository, RepositoryError,
-    archive::Archive,
+    archive::{self, Archive, ArchivedFiles},
     backend::{Backend, Gate},
     crypto::RepositoryKey,
     feed::Feed,
@@ -41,17 +41,27 @@ const ARCHIVING: &str = "backing up";
 
 /// A repository with its index in memory, and the snapshot from which unchanged files are reused.
 pub(super) struct Prepared {
-    pub(super) engine: rustic_core::Repository<rustic_core::IndexedFullStatus>,
+    engine: rustic_core::Repository<rustic_core::IndexedFullStatus>,
+    pub(super) way: Way,
     backend: Backend,
     key: RepositoryKey,
     bar: Arc<CaptureBar>,
     /// Total size of the packs, in bytes; 0 if unknown.
     pub(super) repository_bytes: u64,
     parent: Option<(SnapshotId, TreeId)>,
-    /// The parent's trees, which are known to be whole.
-    pub(super) reach: Reach,
+    /// The parent's trees that are known to be whole.
+    reach: Reach,
     /// The reason why the last snapshot is not used as parent.
-    pub(super) healed: Option<String>,
+    healed: Option<String>,
+}
+
+/// The two ways to archive.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Files of this host, by our own archiver. It checks what it reuses.
+    Files,
+    /// Streams, by rustic_core's, which does not.
+    Streams,
 }
 
 /// Shows rustic_core's progress bar of a capture under the source's name. It also counts unchanged files, and its total is the
@@ -86,6 +96,10 @@ impl ProgressSink for CaptureBar {
 pub(super) struct Archived {
     pub(super) engine: rustic_core::Repository<OpenStatus>,
     pub(super) file: SnapshotFile,
+    /// Trees that are known to be whole.
+    pub(super) reach: Reach,
+    /// What was lost of the last snapshot, and so was read again.
+    pub(super) healed: Option<String>,
 }
 
 impl Prepared {
@@ -95,7 +109,7 @@ impl Prepared {
         bar: &Arc<CaptureBar>,
         snapshots: &[Snapshot],
         (host, source): (&HostName, &SourceName),
-        roots: &[PathBuf],
+        (roots, has_only_files): (&[PathBuf], bool),
         stop: &CancellationToken,
     ) -> Result<Self, RepositoryError> {
         let progress: Arc<dyn ProgressSink> = bar.clone();
@@ -122,10 +136,13 @@ impl Prepared {
         let inner = &repository.0;
         let backend = Backend::new(inner.store.clone(), inner.runtime.clone(), gate.clone());
         let engine = repository.indexed(gate, &progress)?;
+        let is_supported = archive::is_supported(engine.config());
+        let way = if has_only_files && is_supported { Way::Files } else { Way::Streams };
         // The engine reuses data of a parent without checking them. So the parent must be whole; otherwise everything is read and
         // stored again.
         let mut reach = Reach::default();
         let lost = parent
+            .filter(|_| way == Way::Streams)
             .map(|parent| reach.walk(&engine, parent.file.tree, &|_| false, stop))
             .transpose()?;
         let (parent, healed) = match (parent, lost) {
@@ -141,7 +158,7 @@ impl Prepared {
             (parent, _) => (parent.map(|parent| (parent.id(), parent.file.tree)), None),
         };
         let (key, bar, repository_bytes) = (inner.key.clone(), bar.clone(), 0);
-        Ok(Self { engine, backend, key, bar, repository_bytes, parent, reach, healed })
+        Ok(Self { engine, way, backend, key, bar, repository_bytes, parent, reach, healed })
     }
 
     /// Archives files of this host.
@@ -172,9 +189,14 @@ impl Prepared {
             progress: &*progress,
             is_dry_run,
         };
-        let (tree, summary) = archive.run(entries)?;
+        let ArchivedFiles { tree, summary, whole, lost } = archive.run(entries)?;
         (file.tree, file.summary) = (tree, Some(summary));
-        Ok(Archived { engine: self.engine.drop_index(), file })
+        let healed = self.parent.filter(|_| !lost.is_empty()).map(|(parent, _)| {
+            let id = parent.short();
+            format!("of the last snapshot, {id}, {lost}; so this was read, and what was lost is stored again")
+        });
+        let (engine, reach) = (self.engine.drop_index(), Reach::knowing(whole));
+        Ok(Archived { engine, file, reach, healed })
     }
 
     /// Archives the streams of a source, and its files.
@@ -193,7 +215,8 @@ impl Prepared {
         };
         let options = BackupOptions::default().parent_opts(parents).dry_run(dry_run).no_scan(true);
         let file = self.engine.archive(&options, feed, file, roots).map_err(failed())?;
-        Ok(Archived { engine: self.engine.drop_index(), file })
+        let (engine, reach, healed) = (self.engine.drop_index(), self.reach, self.healed);
+        Ok(Archived { engine, file, reach, healed })
     }
 }
 

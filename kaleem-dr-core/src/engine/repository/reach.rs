@@ -37,6 +37,21 @@ impl Lost {
         self.directories == 0 && self.files == 0
     }
 
+    /// Adds a directory whose tree is lost.
+    pub(super) fn directory(&mut self, path: PathBuf, why: Why) {
+        self.directories += 1;
+        self.name(path);
+        if let Why::Damaged(why) = why {
+            self.damaged.push(why);
+        }
+    }
+
+    /// Adds a file with a lost blob.
+    pub(super) fn file(&mut self, path: PathBuf) {
+        self.files += 1;
+        self.name(path);
+    }
+
     fn name(&mut self, path: PathBuf) {
         if self.first.len() < NAMED {
             self.first.push(path);
@@ -78,7 +93,8 @@ struct Visited {
     path: PathBuf,
 }
 
-enum Why {
+/// The reason why a tree is lost.
+pub(super) enum Why {
     NotIndexed,
     Damaged(String),
 }
@@ -87,6 +103,11 @@ impl Reach {
     /// A walk that collects the needed packs.
     pub(crate) fn collecting() -> Self {
         Self { packs: Some(HashSet::new()), ..Self::default() }
+    }
+
+    /// A walk that knows these trees to be whole including everything below them.
+    pub(super) fn knowing(whole: HashSet<TreeId>) -> Self {
+        Self { whole, packs: None }
     }
 
     /// The packs with a blob of the walked trees.
@@ -123,16 +144,9 @@ impl Reach {
                     broken.push(visited.id);
                 }
                 if let Some(why) = visited.lost {
-                    lost.directories += 1;
-                    lost.name(visited.path);
-                    if let Why::Damaged(why) = why {
-                        lost.damaged.push(why);
-                    }
+                    lost.directory(visited.path, why);
                 }
-                for path in visited.lost_files {
-                    lost.files += 1;
-                    lost.name(path);
-                }
+                visited.lost_files.into_iter().for_each(|path| lost.file(path));
                 for (child, path) in visited.below {
                     if self.whole.contains(&child) {
                         continue;
@@ -194,7 +208,8 @@ fn visit(
     Ok(visited)
 }
 
-fn read_tree(
+/// Reads a tree, or finds out why it is lost. The blobs of packs in `is_lost` count as lost.
+pub(super) fn read_tree(
     engine: &Engine,
     id: &TreeId,
     is_lost: &(dyn Fn(&Id) -> bool + Sync),

@@ -11,13 +11,13 @@ use std::{
 use tokio::task::{JoinError, JoinHandle};
 
 use super::{
-    Repository, RepositoryError, archive,
+    Repository, RepositoryError,
     backend::Gate,
     backpressure::Backpressure,
     blocking, commit,
     feed::Feed,
     lock::Lock,
-    prepared::{Archived, CaptureBar, PROGRAM, Prepared, snapshot_file},
+    prepared::{Archived, CaptureBar, PROGRAM, Prepared, Way, snapshot_file},
     snapshot,
     snapshot::{Content, SnapshotId},
 };
@@ -103,8 +103,7 @@ pub struct Saved {
     pub files_unmodified: u64,
     /// Uncompressed size of new blobs, in bytes.
     pub new_blob_bytes: u64,
-    /// Damage of the last snapshot that was found, so that none of its data were reused: everything was read, and lost data
-    /// stored again.
+    /// Damage of the last snapshot that was found: nothing that it affects was reused, but read, and lost data stored again.
     pub healed: Option<String>,
 }
 
@@ -154,10 +153,6 @@ impl Repository {
         let bar = CaptureBar::of(source.name(), progress);
         let mut prepared = self.prepared(source, options, gate.clone(), bar, &stop).await?;
         prepared.repository_bytes = repository_bytes;
-        let (reach, healed) = (std::mem::take(&mut prepared.reach), prepared.healed.take());
-        if let Some(healed) = &healed {
-            tracing::warn!(source = %source.name(), "{healed}");
-        }
 
         let (capture, entries, state) = Capture::begin(gate.poison.clone(), stop.clone());
         let archive = {
@@ -165,10 +160,9 @@ impl Repository {
                 (state.clone(), source.roots(), options.dry_run, options.host.clone());
             let tags = options.snapshot_tags(source.name(), true, None);
             let label = source.name().to_string();
-            let of_files = source.has_only_files();
             tokio::task::spawn_blocking(move || {
                 let file = snapshot_file((&host, label), &tags)?;
-                if of_files && archive::is_supported(prepared.engine.config()) {
+                if prepared.way == Way::Files {
                     return prepared.archive_files(entries, &state, (&roots, file), dry_run);
                 }
                 let feed = Feed { entries: Mutex::new(Some(entries)), state, backpressure };
@@ -178,7 +172,11 @@ impl Repository {
         let ends = Ends { lock, cancel, stop: &stop };
         let (captured, archived) =
             tokio::join!(ends.capture(source, capture, &state), ends.archive(archive));
-        let Archived { engine, mut file } = ends.agree(captured, archived, &state).await?;
+        let Archived { engine, mut file, reach, healed } =
+            ends.agree(captured, archived, &state).await?;
+        if let Some(healed) = &healed {
+            tracing::warn!(source = %source.name(), "{healed}");
+        }
         let outcome = state.conclude().map_err(RepositoryError::NotCommitted)?;
         let summary = file.summary.clone().unwrap_or_default();
         let followers = outcome.artifacts.len() as u64;
@@ -231,10 +229,12 @@ impl Repository {
     ) -> Result<Prepared, RepositoryError> {
         let (repository, stop) = (self.clone(), stop.clone());
         let (host, name, roots) = (options.host.clone(), source.name().clone(), source.roots());
+        let has_only_files = source.has_only_files();
         // A slice has nothing in common with an earlier snapshot.
         let snapshots = if options.is_slice { Vec::new() } else { self.snapshots().await? };
         blocking(move || {
-            Prepared::new(&repository, gate, &bar, &snapshots, (&host, &name), &roots, &stop)
+            let (of, roots) = ((&host, &name), (&roots[..], has_only_files));
+            Prepared::new(&repository, gate, &bar, &snapshots, of, roots, &stop)
         })
         .await
     }

@@ -12,6 +12,7 @@ mod rolling;
 mod tree;
 
 use std::{
+    collections::HashSet,
     num::NonZeroUsize,
     sync::{Arc, Mutex, mpsc},
     thread,
@@ -28,9 +29,11 @@ use self::{
     chunker::Chunker,
     packer::{Encoder, Indexer, Output, Packer},
     read::{Job, Read, Reader, given_up},
-    tree::Trees,
+    tree::{Reuse, Trees},
 };
-use super::{RepositoryError, backend::Backend, crypto::RepositoryKey, feed::node};
+use super::{
+    RepositoryError, backend::Backend, crypto::RepositoryKey, feed::node, reach::Lost,
+};
 use crate::{
     engine::artifact::{CaptureState, Entry, EntryKind},
     ground::{failpoint, failpoint::Step, progress::StageProgress},
@@ -48,7 +51,7 @@ pub(super) struct Archive<'a> {
     pub(super) engine: &'a rustic_core::Repository<IndexedFullStatus>,
     pub(super) backend: &'a Backend,
     pub(super) key: &'a RepositoryKey,
-    /// The tree of the snapshot from which unchanged files are reused; it is whole.
+    /// The tree of the snapshot from which unchanged files are reused, as far as it is there.
     pub(super) parent: Option<TreeId>,
     /// Total size of the packs in the repository, in bytes.
     pub(super) repository_bytes: u64,
@@ -57,20 +60,30 @@ pub(super) struct Archive<'a> {
     pub(super) is_dry_run: bool,
 }
 
+/// An archived capture, without its snapshot file.
+pub(super) struct ArchivedFiles {
+    pub(super) tree: TreeId,
+    pub(super) summary: SnapshotSummary,
+    /// Trees of the parent snapshot that are the same now; everything below them is in the index.
+    pub(super) whole: HashSet<TreeId>,
+    /// Parts of the parent snapshot that are lost, and were therefore read again.
+    pub(super) lost: Lost,
+}
+
 /// Reports whether a repository can be written by [`Archive`].
 pub(super) fn is_supported(config: &ConfigFile) -> bool {
     Chunker::of(config).is_some() && config.zstd().is_ok()
 }
 
 impl Archive<'_> {
-    /// Archives all entries. Blocking. Returns the tree of the snapshot and the counts; packs and index files are written.
+    /// Archives all entries. Blocking. When it returns, packs and index files are written.
     ///
     /// # Errors
     /// If the repository cannot be read or written, or the capture is given up.
     pub(super) fn run(
         &self,
         entries: Receiver<Vec<Entry>>,
-    ) -> Result<(TreeId, SnapshotSummary), RepositoryError> {
+    ) -> Result<ArchivedFiles, RepositoryError> {
         let config = self.engine.config();
         let failed = || RepositoryError::engine("write to");
         let output = Output {
@@ -88,13 +101,14 @@ impl Archive<'_> {
         let data = Packer::new(&indexer, BlobType::Data, config, self.repository_bytes);
         let trees = Packer::new(&indexer, BlobType::Tree, config, self.repository_bytes);
         let began = Zoned::now();
-        let (tree, mut summary) = self.read_all(entries, &output, (&data, &trees), &chunker)?;
+        let (tree, mut summary, reuse) = self.read_all(entries, &output, (&data, &trees), &chunker)?;
         data.finish()?;
         trees.finish()?;
         indexer.finish()?;
         self.progress.finish();
         total(&mut summary, began, (&data, &trees));
-        Ok((tree, summary))
+        let Reuse { whole, lost } = reuse;
+        Ok(ArchivedFiles { tree, summary, whole, lost })
     }
 
     fn read_all(
@@ -103,7 +117,7 @@ impl Archive<'_> {
         output: &Output<'_>,
         (data, trees): (&Packer<'_>, &Packer<'_>),
         chunker: &Chunker,
-    ) -> Result<(TreeId, SnapshotSummary), RepositoryError> {
+    ) -> Result<(TreeId, SnapshotSummary, Reuse), RepositoryError> {
         let readers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let readers = readers.clamp(2, MOST_READERS);
         let mut trees = Trees::new(self.engine, trees, Encoder::new(output)?, self.parent)?;

@@ -61,38 +61,62 @@ impl Output<'_> {
     }
 }
 
-/// Encodes blobs; each thread has its own, and reuses its memory.
+/// Encodes blobs; each thread has its own, and reuses its memory: an allocation of this size would otherwise be given back to
+/// the system and faulted in again for each blob.
 pub(super) struct Encoder<'a> {
     output: &'a Output<'a>,
     compressor: Option<zstd::bulk::Compressor<'static>>,
+    decompressor: zstd::bulk::Decompressor<'static>,
+    zipped: Vec<u8>,
+    encrypted: Vec<u8>,
+    decrypted: Vec<u8>,
+    decoded: Vec<u8>,
 }
 
 impl<'a> Encoder<'a> {
     pub(super) fn new(output: &'a Output<'a>) -> Result<Self, RepositoryError> {
         let compressor = output.zstd.map(zstd::bulk::Compressor::new).transpose().map_err(odd)?;
-        Ok(Self { output, compressor })
+        Ok(Self {
+            output,
+            compressor,
+            decompressor: zstd::bulk::Decompressor::new().map_err(odd)?,
+            zipped: Vec::new(),
+            encrypted: Vec::new(),
+            decrypted: Vec::new(),
+            decoded: Vec::new(),
+        })
     }
 
     /// The encrypted bytes of a blob, and its length before compression if it is compressed.
-    fn encode(&mut self, plain: &[u8]) -> Result<(Vec<u8>, Option<u32>), RepositoryError> {
+    fn encode(&mut self, plain: &[u8]) -> Result<(&[u8], Option<u32>), RepositoryError> {
         let key = self.output.key;
         let Some(compressor) = &mut self.compressor else {
-            return Ok((key.encrypt(plain), None));
+            key.encrypt_into(plain, &mut self.encrypted);
+            return Ok((&self.encrypted, None));
         };
-        let zipped = compressor.compress(plain).map_err(odd)?;
-        let encrypted = key.encrypt(&zipped);
-        if self.output.verifies {
-            let decoded = key
-                .decrypt(&encrypted)
-                .ok()
-                .and_then(|zipped| zstd::bulk::decompress(&zipped, plain.len()).ok());
-            if decoded.as_deref() != Some(plain) {
-                return Err(RepositoryError::NotCommitted(
-                    "a blob decodes to other bytes than it was made of; the memory of this machine may be faulty".into(),
-                ));
-            }
+        self.zipped.clear();
+        self.zipped.reserve(zstd::zstd_safe::compress_bound(plain.len()));
+        compressor.compress_to_buffer(plain, &mut self.zipped).map_err(odd)?;
+        key.encrypt_into(&self.zipped, &mut self.encrypted);
+        if self.output.verifies && !self.decodes_to(plain) {
+            return Err(RepositoryError::NotCommitted(
+                "a blob decodes to other bytes than it was made of; the memory of this machine may be faulty".into(),
+            ));
         }
-        Ok((encrypted, Some(length(plain.len())?)))
+        Ok((&self.encrypted, Some(length(plain.len())?)))
+    }
+
+    /// Reports whether the encrypted bytes can be decoded, to these.
+    fn decodes_to(&mut self, plain: &[u8]) -> bool {
+        self.decrypted.clear();
+        self.decrypted.extend_from_slice(&self.encrypted);
+        let Ok(zipped) = self.output.key.decrypt_in_place(&mut self.decrypted) else {
+            return false;
+        };
+        self.decoded.clear();
+        self.decoded.reserve(plain.len());
+        self.decompressor.decompress_to_buffer(zipped, &mut self.decoded).is_ok()
+            && self.decoded == plain
     }
 }
 
@@ -205,7 +229,7 @@ impl<'a> Packer<'a> {
         let (encrypted, plain_length) = encoder.encode(plain)?;
         let full = {
             let mut filling = held(&self.filling);
-            filling.push(id, self.kind, &encrypted, plain_length)?;
+            filling.push(id, self.kind, encrypted, plain_length)?;
             let is_full =
                 filling.bytes.len() >= self.pack_bytes || filling.blobs.len() >= BLOBS_IN_PACK;
             // Waits for the pack before, with this one in hand, so that no third one is begun.

@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Ordering,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
     mem,
     path::{Path, PathBuf},
@@ -18,7 +18,13 @@ use super::{
     packer::{Encoder, Packer},
     read::Content,
 };
-use crate::{engine::repository::RepositoryError, ground::error_chain};
+use crate::{
+    engine::repository::{
+        RepositoryError,
+        reach::{Lost, read_tree},
+    },
+    ground::error_chain,
+};
 
 type Engine = rustic_core::Repository<IndexedFullStatus>;
 
@@ -45,6 +51,8 @@ struct Directory {
     /// No further entry will come.
     is_left: bool,
     parent: Known,
+    /// Nothing in it or below it was stored anew, or read again.
+    is_reused: bool,
 }
 
 /// A directory of the parent snapshot.
@@ -57,11 +65,6 @@ struct Known {
 }
 
 impl Known {
-    fn read(engine: &Engine, id: TreeId) -> Result<Self, RepositoryError> {
-        let tree = engine.get_tree(&id).map_err(RepositoryError::engine("read a tree of"))?;
-        Ok(Self { id: Some(id), tree, at: 0 })
-    }
-
     /// The node with a name. Names are asked for in ascending order.
     fn find(&mut self, name: &OsStr) -> Option<&Node> {
         while let Some(node) = self.tree.nodes.get(self.at) {
@@ -94,35 +97,62 @@ pub(super) struct Trees<'a> {
     next: u64,
     root: Option<TreeId>,
     summary: SnapshotSummary,
+    reuse: Reuse,
+}
+
+/// The use that was made of the parent snapshot.
+#[derive(Default)]
+pub(super) struct Reuse {
+    /// Trees of the parent that were read, and are the same now; everything below them is in the index.
+    pub(super) whole: HashSet<TreeId>,
+    /// Parts of the parent that are lost, and were therefore read again.
+    pub(super) lost: Lost,
 }
 
 impl<'a> Trees<'a> {
-    /// The empty root. `parent` is the tree of the parent snapshot, which is whole.
+    /// The empty root. `parent` is the tree of the parent snapshot. What it refers to is reused only if it is there.
     pub(super) fn new(
         engine: &'a Engine,
         packer: &'a Packer<'a>,
         encoder: Encoder<'a>,
         parent: Option<TreeId>,
     ) -> Result<Self, RepositoryError> {
-        let parent = parent.map_or(Ok(Known::default()), |id| Known::read(engine, id))?;
-        let root = Directory {
-            node: None,
-            above: None,
-            slots: Vec::new(),
-            waiting: 0,
-            is_left: false,
-            parent,
-        };
-        Ok(Self {
+        let mut trees = Self {
             engine,
             packer,
             encoder,
-            directories: HashMap::from([(0, root)]),
+            directories: HashMap::new(),
             open: vec![(0, PathBuf::from("/"))],
             next: 1,
             root: None,
             summary: SnapshotSummary::default(),
-        })
+            reuse: Reuse::default(),
+        };
+        let root = trees.opened(None, None, (parent, Path::new("/")))?;
+        trees.directories.insert(0, root);
+        Ok(trees)
+    }
+
+    /// An empty directory, with what the parent snapshot knows of it.
+    fn opened(
+        &mut self,
+        node: Option<Node>,
+        above: Option<Place>,
+        (parent, path): (Option<TreeId>, &Path),
+    ) -> Result<Directory, RepositoryError> {
+        let parent = match parent {
+            None => Known::default(),
+            Some(id) => match read_tree(self.engine, &id, &|_| false)? {
+                Ok(tree) => Known { id: Some(id), tree, at: 0 },
+                Err(why) => {
+                    self.reuse.lost.directory(path.to_owned(), why);
+                    Known::default()
+                }
+            },
+        };
+        let is_reused = parent.id.is_some();
+        let (slots, waiting, is_left) = (Vec::new(), 0, false);
+        Ok(Directory { node, above, slots, waiting, is_left, parent, is_reused })
     }
 
     /// Enters a directory. Paths ascend, and a directory comes before its entries.
@@ -133,21 +163,13 @@ impl<'a> Trees<'a> {
             let found = self.directory_of(above)?.parent.find(name);
             found.filter(|found| found.is_dir()).and_then(|found| found.subtree)
         };
-        let parent = subtree.map_or(Ok(Known::default()), |id| Known::read(self.engine, id))?;
         let into = self.directory_of(above)?;
         let place = (above, into.slots.len());
         into.slots.push(Slot::Empty);
         into.waiting += 1;
         let number = self.next;
         self.next += 1;
-        let directory = Directory {
-            node: Some(node),
-            above: Some(place),
-            slots: Vec::new(),
-            waiting: 0,
-            is_left: false,
-            parent,
-        };
+        let directory = self.opened(Some(node), Some(place), (subtree, &path))?;
         self.directories.insert(number, directory);
         self.open.push((number, path));
         Ok(())
@@ -162,7 +184,7 @@ impl<'a> Trees<'a> {
         let above = self.leave_until(path)?;
         let engine = self.engine;
         let into = self.directory_of(above)?;
-        let mut change = Change::New;
+        let (mut change, mut is_lost) = (Change::New, false);
         if let Some(found) = into.parent.find(path.file_name().unwrap_or_default()) {
             change = if is_unmodified(found, &node) { Change::Unmodified } else { Change::Changed };
             let is_stored = |found: &Node| {
@@ -172,7 +194,7 @@ impl<'a> Trees<'a> {
                 if found.content.is_some() && is_stored(found) {
                     node.content.clone_from(&found.content);
                 } else {
-                    change = Change::New;
+                    (change, is_lost) = (Change::New, true);
                 }
             }
         }
@@ -181,10 +203,14 @@ impl<'a> Trees<'a> {
         let size_bytes = node.meta.size;
         let node = Box::new(node);
         into.slots.push(if must_read { Slot::Reading(node, change) } else { Slot::Ready(node) });
+        into.is_reused &= change == Change::Unmodified;
         if must_read {
             into.waiting += 1;
         } else {
             self.count(change, size_bytes);
+        }
+        if is_lost {
+            self.reuse.lost.file(path.to_owned());
         }
         Ok(must_read.then_some(place))
     }
@@ -229,9 +255,9 @@ impl<'a> Trees<'a> {
         Ok(())
     }
 
-    /// The tree of the root and the counts, once everything is complete.
-    pub(super) fn finish(self) -> Result<(TreeId, SnapshotSummary), RepositoryError> {
-        Ok((self.root.ok_or_else(confused)?, self.summary))
+    /// The tree of the root, the counts, and what was reused, once everything is complete.
+    pub(super) fn finish(self) -> Result<(TreeId, SnapshotSummary, Reuse), RepositoryError> {
+        Ok((self.root.ok_or_else(confused)?, self.summary, self.reuse))
     }
 
     /// Leaves the directories that do not contain a path. Returns the number of the one that does.
@@ -261,13 +287,17 @@ impl<'a> Trees<'a> {
     /// Stores the tree of a directory, and those of the directories above that were waiting for it alone.
     fn complete(&mut self, mut number: u64) -> Result<(), RepositoryError> {
         loop {
-            let Directory { node, above, slots, parent, .. } =
+            let Directory { node, above, slots, parent, is_reused, .. } =
                 self.directories.remove(&number).ok_or_else(confused)?;
             let nodes = slots.into_iter().filter_map(|slot| match slot {
                 Slot::Ready(node) => Some(*node),
                 Slot::Reading(..) | Slot::Empty => None,
             });
             let id = self.store(&Tree { nodes: nodes.collect() }, parent.id)?;
+            let is_reused = is_reused && parent.id == Some(id);
+            if is_reused {
+                self.reuse.whole.insert(id);
+            }
             let (Some(mut node), Some((above, at))) = (node, above) else {
                 self.root = Some(id);
                 return Ok(());
@@ -276,6 +306,7 @@ impl<'a> Trees<'a> {
             let into = self.directory_of(above)?;
             *into.slots.get_mut(at).ok_or_else(confused)? = Slot::Ready(Box::new(node));
             into.waiting -= 1;
+            into.is_reused &= is_reused;
             if !into.is_left || into.waiting > 0 {
                 return Ok(());
             }
