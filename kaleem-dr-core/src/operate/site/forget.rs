@@ -1,5 +1,7 @@
 //! `forget`: forgets snapshots by rules, or by name.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{Site, SiteError, parts::released};
@@ -12,7 +14,8 @@ use crate::{
     },
     ground::{Exit, RunId, host::HostScope},
     operate::{
-        job::forget_by_id,
+        evidence,
+        job::{ElectedPrune, forget_by_id},
         monitor::{Ended, Job},
         tripwire::{Alarm, Removal, protected_by},
     },
@@ -149,6 +152,7 @@ impl Site {
             return Ok(None);
         }
         let done = repository.forget(&rules, &scope, false, lock, progress, cancel).await?;
+        evidence::trim(repository, lock, progress, cancel).await;
         Ok(Some(Forgetting::ByRules(done)))
     }
 
@@ -190,6 +194,12 @@ impl Site {
             self.guard(repository, &self.identity.scope, Removal::Prune).await?;
         }
         let options = PruneOptions { dry_run, ..PruneOptions::default() };
-        Ok(repository.prune(options, lock, &self.progress, &self.cancel).await?)
+        let (progress, cancel) = (&self.progress, &self.cancel);
+        let report = repository.prune(options, lock, progress, cancel).await?;
+        if !dry_run {
+            let (host, every) = (&self.identity.host, Duration::ZERO);
+            ElectedPrune { repository, host, every, lock, progress, cancel }.note(&report).await;
+        }
+        Ok(report)
     }
 }
