@@ -132,7 +132,7 @@ impl KeptReport {
     }
 }
 
-/// What a job has shown.
+/// The results of a job that are kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shown<'a> {
     /// The host that ran it.

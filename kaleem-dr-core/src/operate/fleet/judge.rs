@@ -23,7 +23,7 @@ pub(crate) struct Judge<'a> {
     pub(crate) now: Timestamp,
 }
 
-/// What one repository shows about one host.
+/// The content of one repository that concerns one host.
 #[derive(Default)]
 struct Facts<'a> {
     repository: &'a str,
@@ -70,7 +70,7 @@ impl Judge<'_> {
     }
 }
 
-/// What a repository shows, by host.
+/// The content of a repository, by host.
 fn of_repository(seen: &Seen) -> BTreeMap<String, Facts<'_>> {
     let mut facts: BTreeMap<String, Facts<'_>> = BTreeMap::new();
     let new = || Facts { repository: &seen.name, ..Facts::default() };

@@ -115,7 +115,7 @@ fn limits_and_sources_of_a_host_replace_those_of_the_fleet() {
     assert!(strict.is_late && !strict.is_unproven, "{strict:?}");
     let more = one("[fleet.host.db1]\nsources = [\"mongo\", \"qdrant\"]\nproof_hours = 0\n");
     assert_eq!(more.problems, ["source qdrant has no whole snapshot"]);
-    assert_eq!((more.is_late, more.point), (true, None), "a part of a point is none");
+    assert_eq!((more.is_late, more.point), (true, None), "a point without a source does not count");
 }
 
 #[test]

@@ -182,7 +182,7 @@ fn reference(table: &toml::Table) -> Option<SecretRef> {
     }
 }
 
-/// What the pods of all jobs have in common.
+/// The common inputs of all pods.
 struct Pods<'a> {
     plan: &'a Plan,
     config: &'a Config,
@@ -362,7 +362,7 @@ impl Pods<'_> {
         })
     }
 
-    /// What the manifests cannot provide.
+    /// Warnings about needs that the manifests cannot provide for.
     fn warnings(&self) -> Vec<String> {
         let settings = &self.config.settings;
         let mut warnings = Vec::new();
