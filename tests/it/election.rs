@@ -36,11 +36,8 @@ fn ended(child: Child) -> Outcome {
 }
 
 fn prunes(site: &Site) -> Vec<Value> {
-    let output =
-        site.restic().succeed(["snapshots", "--json", "--tag", "kaleem-dr-record,prune"]);
-    serde_json::from_slice::<Option<Vec<Value>>>(&output.stdout)
-        .expect("JSON")
-        .unwrap_or_default()
+    let output = site.restic().succeed(["snapshots", "--json", "--tag", "kaleem-dr-record,prune"]);
+    serde_json::from_slice::<Option<Vec<Value>>>(&output.stdout).expect("JSON").unwrap_or_default()
 }
 
 #[test]
@@ -87,14 +84,16 @@ fn a_backup_prunes_a_shared_repository_only_if_no_host_has_done_so_recently() {
     // A host that prunes after each run does.
     let eager = a.with("[fleet]\nrpo_hours = 1");
     let config = fs::read_to_string(eager.config_path()).expect("a config");
-    let eager = eager.rewritten(config.replace("prune = true", "prune = true\nprune_every_hours = 0"));
+    let eager =
+        eager.rewritten(config.replace("prune = true", "prune = true\nprune_every_hours = 0"));
     assert_eq!(prune(&eager)["done_by"], Value::Null);
     eager.restic().check_read_data();
 }
 
 #[test]
 fn a_repository_of_one_host_is_pruned_each_time_and_gets_no_record() {
-    let site = with_file(Site::new().named("a"), "[backup]\nforget = true\nprune = true").initialised();
+    let site =
+        with_file(Site::new().named("a"), "[backup]\nforget = true\nprune = true").initialised();
     for content in ["two", "three"] {
         let (_, lines) = site.json(["backup"]);
         let prune = &lines.last().expect("a report")["prune"];

@@ -21,9 +21,7 @@ fn site() -> Site {
 fn records(restic: &Restic, kind: &str) -> Vec<Value> {
     let tag = format!("kaleem-dr-record,{kind}");
     let output = restic.succeed(["snapshots", "--json", "--tag", &tag]);
-    serde_json::from_slice::<Option<Vec<Value>>>(&output.stdout)
-        .expect("JSON")
-        .unwrap_or_default()
+    serde_json::from_slice::<Option<Vec<Value>>>(&output.stdout).expect("JSON").unwrap_or_default()
 }
 
 fn file_of(restic: &Restic, record: &Value, name: &str) -> Vec<u8> {
@@ -63,7 +61,8 @@ fn stock_restic_reads_proofs_and_reports_and_still_finds_the_data_first() {
     assert_eq!(ByteDigest::of(&report), chained[0].hash, "as the next report will contain it");
 
     // The commands of RESTORE.md and of the README find data, not evidence.
-    let latest = restic.succeed(["snapshots", "--json", "--latest", "1", "--tag", "source:configs"]);
+    let latest =
+        restic.succeed(["snapshots", "--json", "--latest", "1", "--tag", "source:configs"]);
     let latest: Vec<Value> = serde_json::from_slice(&latest.stdout).expect("JSON");
     assert_eq!(latest[0]["id"], site.snapshots()[0]["id"]);
     assert_eq!(site.snapshots().len(), 1, "evidence is not a snapshot of data");

@@ -113,7 +113,9 @@ fn each_host_has_a_row_with_its_point_its_proof_and_what_is_wrong() {
     assert_eq!((&web1["is_expected"], &web1["is_unproven"]), (&false.into(), &true.into()));
 
     let text = watcher.run(["fleet", "status"]).stdout;
-    for words in ["cache1: no snapshot", "MISSING", "parsed", "not expected", "2 of 2 repositories read"] {
+    for words in
+        ["cache1: no snapshot", "MISSING", "parsed", "not expected", "2 of 2 repositories read"]
+    {
         assert!(text.contains(words), "{words}: {text}");
     }
     let rows = text.lines().take_while(|line| !line.contains(": ")).map(|line| line.trim_end());
@@ -204,8 +206,10 @@ fn metrics_are_written_to_a_file_and_served_until_a_signal() {
         .map_while(Result::ok)
         .find_map(|line| {
             let at = line.find("127.0.0.1:")?;
-            let address: String =
-                line[at..].chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+            let address: String = line[at..]
+                .chars()
+                .take_while(|c| c.is_ascii_digit() || ".:".contains(*c))
+                .collect();
             Some(address)
         })
         .expect("it says where it listens");

@@ -81,15 +81,13 @@ fn work(site: &Site, done: &Mutex<Done>, until: Instant) {
         if Instant::now() >= until && round > 0 {
             return;
         }
-        fs::write(site.path("tree/changing"), format!("round {round}").repeat(9000)).expect("a file");
+        fs::write(site.path("tree/changing"), format!("round {round}").repeat(9000))
+            .expect("a file");
         let began = Timestamp::now();
         let outcome = run(site.command().args(patient).arg("backup"));
         assert_eq!(outcome.code, Some(0), "{}{}", outcome.stdout, outcome.stderr);
-        let report: Vec<Value> = outcome
-            .stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).expect("JSON"))
-            .collect();
+        let report: Vec<Value> =
+            outcome.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let snapshot = report[0]["snapshot_id"].as_str().expect("an id").to_owned();
         let mut done = done.lock().expect("no panic");
         *done = Done { snapshot, began: Some(began), backups: done.backups + 1 };
@@ -111,9 +109,9 @@ fn be_killed(site: &Site, until: Instant) -> usize {
         if Instant::now() >= until && kills > 0 {
             break;
         }
-        fs::write(site.path("tree/changing"), format!("kill {kills}").repeat(9000)).expect("a file");
-        let mut child: Child =
-            start(site.command().args(["--retry-lock", "2m", "backup"]));
+        fs::write(site.path("tree/changing"), format!("kill {kills}").repeat(9000))
+            .expect("a file");
+        let mut child: Child = start(site.command().args(["--retry-lock", "2m", "backup"]));
         let end = Instant::now() + Duration::from_millis(moment);
         while Instant::now() < end && child.try_wait().expect("our child").is_none() {
             thread::sleep(Duration::from_millis(5));
@@ -140,8 +138,7 @@ fn watch(watcher: &Site, done: &[Mutex<Done>], is_over: &AtomicBool, answers: &A
             let Some(began) = before.began else { continue };
             let row = rows.iter().find(|row| row["host"] == *name);
             let row = row.unwrap_or_else(|| panic!("{name} has backed up: {rows:?}"));
-            let point: Timestamp =
-                row["point"].as_str().expect("a point").parse().expect("a time");
+            let point: Timestamp = row["point"].as_str().expect("a point").parse().expect("a time");
             assert!(point >= began, "{name}: {point} is older than the backup of {began}");
             assert_eq!((&row["is_late"], &row["is_missing"]), (&false.into(), &false.into()));
         }
@@ -204,7 +201,11 @@ fn hosts_that_work_on_one_bucket_at_once_lose_nothing_and_the_fleet_is_told_the_
             let tags = snapshot["tags"].to_string();
             snapshot["hostname"] == *name && tags.contains("\"kaleem-dr\"")
         });
-        assert_eq!(own.count(), done.backups.min(3), "{name}: no more and no less than the rules keep");
+        assert_eq!(
+            own.count(),
+            done.backups.min(3),
+            "{name}: no more and no less than the rules keep"
+        );
     }
     let outcome = watcher.run(["fleet", "status"]);
     assert_eq!(outcome.code, Some(0), "{}{}", outcome.stdout, outcome.stderr);

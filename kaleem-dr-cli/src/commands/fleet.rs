@@ -51,7 +51,11 @@ pub async fn fleet(context: &Context, command: &FleetCommand) -> Outcome {
                     Failure::usage(format!("cannot write {}: {error}", path.display()))
                 })?;
             }
-            if context.global.json { document(&status)? } else { print(&status)? }
+            if context.global.json {
+                document(&status)?
+            } else {
+                print(&status)?
+            }
             Ok(status.exit())
         }
         FleetCommand::Serve { listen, every } => {

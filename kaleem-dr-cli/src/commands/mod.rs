@@ -78,8 +78,8 @@ pub async fn run(command: Command, context: Context) -> Outcome {
 /// Reports whether a command writes nothing to a repository.
 fn only_reads(command: &Command) -> bool {
     use Command::{
-        Check, Diff, Doctor, Drill, Dump, Export, Find, Fleet, Ls, Points, Restore, Runbook, Snapshots,
-        Stats, Status, Verify,
+        Check, Diff, Doctor, Drill, Dump, Export, Find, Fleet, Ls, Points, Restore, Runbook,
+        Snapshots, Stats, Status, Verify,
     };
     matches!(
         command,

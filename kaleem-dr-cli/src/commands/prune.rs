@@ -63,7 +63,10 @@ pub fn print(report: &PruneReport, json: bool) -> Printed {
 pub fn sentence(report: &PruneReport) -> String {
     if let Some(done) = &report.done_by {
         let time = done.time.strftime("%Y-%m-%d %H:%M:%S UTC");
-        return format!("prune: host {} has pruned this repository at {time}; nothing to do", done.host);
+        return format!(
+            "prune: host {} has pruned this repository at {time}; nothing to do",
+            done.host
+        );
     }
     let (deleted, marked) =
         if report.dry_run { ("would delete", "would mark") } else { ("deleted", "marked") };

@@ -8,8 +8,8 @@ use kaleem_dr_core::{
     ground::Exit,
     jiff::Timestamp,
     operate::schedule::{
-        InstallReport, Installed, Kubernetes, Manager, Manifests, Plan, PlannedFile, RemoveReport, Style, install, list,
-        planned_files, remove, systemd_runs,
+        InstallReport, Installed, Kubernetes, Manager, Manifests, Plan, PlannedFile, RemoveReport,
+        Style, install, list, planned_files, remove, systemd_runs,
     },
 };
 use serde_json::json;

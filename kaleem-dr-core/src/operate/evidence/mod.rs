@@ -202,20 +202,19 @@ async fn write(
     Ok(())
 }
 
-/// Removes the evidence of all hosts that newer evidence supersedes. The lock must be exclusive. A
-/// failure is a warning: forgetting and pruning do not depend on it.
+/// Removes the evidence of all hosts that newer evidence supersedes. The lock must be exclusive, and
+/// `snapshots` were listed under it. A failure is a warning: forgetting and pruning do not depend on
+/// it.
 pub(crate) async fn trim(
     repository: &Repository,
+    snapshots: &[Snapshot],
     lock: &Lock,
     progress: &Arc<dyn ProgressSink>,
     cancel: &CancellationToken,
 ) {
-    let trimmed = async {
-        let surplus = surplus(&repository.snapshots().await?, Timestamp::now());
-        let records: Vec<SnapshotId> = surplus.into_iter().map(|(_, record)| record).collect();
-        repository.remove_records(&records, lock, progress, cancel).await
-    };
-    if let Err(error) = trimmed.await {
+    let surplus = surplus(snapshots, Timestamp::now());
+    let records: Vec<SnapshotId> = surplus.into_iter().map(|(_, record)| record).collect();
+    if let Err(error) = repository.remove_records(&records, lock, progress, cancel).await {
         tracing::warn!(error = %error_chain(&error), "superseded evidence could not be removed");
     }
 }

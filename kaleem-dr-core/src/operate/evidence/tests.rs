@@ -42,7 +42,8 @@ async fn write_all(repository: &Repository, writer: &str, proofs: &[Proof]) {
 async fn left(repository: &Repository) -> Vec<(String, i64)> {
     let lock = repository.lock(LockKind::Exclusive, Duration::ZERO).await.unwrap();
     let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-    trim(repository, &lock, &progress, &CancellationToken::new()).await;
+    let snapshots = repository.snapshots().await.unwrap();
+    trim(repository, &snapshots, &lock, &progress, &CancellationToken::new()).await;
     lock.release().await.unwrap();
     let evidence = Evidence::among(&repository.snapshots().await.unwrap());
     let now = Timestamp::now();

@@ -42,8 +42,11 @@ impl Judge<'_> {
             }
         }
         let expected = &self.settings.host;
-        let all: BTreeSet<&str> =
-            facts.keys().map(String::as_str).chain(expected.keys().map(|host| host.as_str())).collect();
+        let all: BTreeSet<&str> = facts
+            .keys()
+            .map(String::as_str)
+            .chain(expected.keys().map(|host| host.as_str()))
+            .collect();
         let usual = FleetHostSettings::default();
         let mut rows = Vec::new();
         for host in all {
@@ -166,8 +169,7 @@ impl Subject<'_> {
             is_missing,
             is_unknown: is_missing && is_unread,
             is_late,
-            proof: proof_time
-                .and_then(|_| sources.iter().filter_map(|source| source.proof).min()),
+            proof: proof_time.and_then(|_| sources.iter().filter_map(|source| source.proof).min()),
             proof_age_seconds: proof_time.map(|time| age(time).as_secs()),
             is_unproven,
             alarms: alarms.len(),

@@ -100,11 +100,7 @@ impl FleetStatus {
                 continue;
             }
             // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "# HELP {0} {1}\n# TYPE {0} gauge",
-                metric.name, metric.help
-            );
+            let _ = writeln!(text, "# HELP {0} {1}\n# TYPE {0} gauge", metric.name, metric.help);
             for (labels, value) in samples {
                 let labels: Vec<String> = labels
                     .iter()

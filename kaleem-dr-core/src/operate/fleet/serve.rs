@@ -24,10 +24,10 @@ const AT_ONCE: usize = 16;
 ///
 /// # Errors
 /// If no connection can be accepted any more.
-pub(crate) async fn serve(
+pub(crate) async fn serve<R: Future<Output = String>>(
     listener: TcpListener,
     every: Duration,
-    read: impl AsyncFn() -> String,
+    read: impl Fn() -> R,
     cancel: &CancellationToken,
 ) -> std::io::Result<()> {
     let (publish, text) = watch::channel::<Option<Arc<str>>>(None);
@@ -108,7 +108,7 @@ mod tests {
             let cancel = cancel.clone();
             async move {
                 let going = tokio::sync::Mutex::new(Some(going));
-                let read = async || {
+                let read = || async {
                     if let Some(going) = going.lock().await.take() {
                         let _ = going.await;
                     }

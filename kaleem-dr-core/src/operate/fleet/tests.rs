@@ -24,7 +24,9 @@ fn ago(now: Timestamp, hours: i64) -> Zoned {
 
 fn settings(fleet: &str) -> FleetSettings {
     let table = |name: &str| {
-        format!("[fleet.repository.{name}]\nlocation = \"/{name}\"\npassword = {{ file = \"/p\" }}\n")
+        format!(
+            "[fleet.repository.{name}]\nlocation = \"/{name}\"\npassword = {{ file = \"/p\" }}\n"
+        )
     };
     let text = format!("{}{}{fleet}", table("eu"), table("us"));
     let config = Config::parse(&text, "test".as_ref(), &[], &Environment::default());
@@ -108,7 +110,10 @@ fn limits_and_sources_of_a_host_replace_those_of_the_fleet() {
     };
     let one = |fleet: &str| rows(fleet, &found(), &[], now).pop().unwrap();
     let all = one("[fleet.host.db1]\n");
-    assert!(all.is_late && all.is_unproven, "a retired source counts until it is excluded: {all:?}");
+    assert!(
+        all.is_late && all.is_unproven,
+        "a retired source counts until it is excluded: {all:?}"
+    );
     let own = one("[fleet]\nproof = \"stored\"\n[fleet.host.db1]\nsources = [\"mongo\"]\n");
     assert!(!own.is_late && !own.is_unproven, "{own:?}");
     let strict = one("[fleet.host.db1]\nsources = [\"mongo\"]\nrpo_hours = 2\nproof_hours = 0\n");
@@ -128,7 +133,8 @@ fn a_host_without_repositories_may_be_in_any_and_one_with_them_must_be_in_each()
         ]
     };
     let any = rows("[fleet]\nproof_hours = 0\n[fleet.host.db1]\n", &found(), &[], now);
-    let row = |row: &FleetHost| (row.host.clone(), row.repository.clone(), row.is_late, row.is_expected);
+    let row =
+        |row: &FleetHost| (row.host.clone(), row.repository.clone(), row.is_late, row.is_expected);
     let of = |host: &str, repository: &str, late, expected| {
         (host.to_owned(), Some(repository.to_owned()), late, expected)
     };
@@ -140,7 +146,11 @@ fn a_host_without_repositories_may_be_in_any_and_one_with_them_must_be_in_each()
     let each = rows(each, &found(), &[], now);
     assert_eq!(
         each.iter().map(row).collect::<Vec<_>>(),
-        [of("db1", "eu", true, true), of("db1", "us", false, true), of("guest", "eu", false, false)]
+        [
+            of("db1", "eu", true, true),
+            of("db1", "us", false, true),
+            of("guest", "eu", false, false)
+        ]
     );
 }
 
@@ -148,7 +158,8 @@ fn a_host_without_repositories_may_be_in_any_and_one_with_them_must_be_in_each()
 fn nothing_is_claimed_about_a_repository_that_was_not_read() {
     let now = Timestamp::now();
     let us = || [seen("us", &[("web1", "files", 1)], &[], now)];
-    let fleet = "[fleet]\nproof_hours = 0\n[fleet.host.db1]\nrepositories = [\"eu\"]\n[fleet.host.web1]\n";
+    let fleet =
+        "[fleet]\nproof_hours = 0\n[fleet.host.db1]\nrepositories = [\"eu\"]\n[fleet.host.web1]\n";
     let rows = rows(fleet, &us(), &["eu"], now);
     assert!(rows[0].is_unknown && !rows[0].is_broken() && !rows[0].is_late, "{rows:?}");
     let why = ["nothing is known, because a repository cannot be read"];
@@ -226,14 +237,14 @@ async fn a_thousand_hosts_in_one_repository_have_a_row_each() {
 
     let password = home.path().join("password");
     std::fs::write(&password, "password").unwrap();
-    std::fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::set_permissions(&password, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
     let config = format!(
         "state_directory = '{0}/no/state'\ncache_directory = '{0}/no/cache'\n[fleet.repository.all]\nlocation = '{0}/r'\n\
          password = {{ file = '{0}/password' }}\n[fleet.host.host0001]\n[fleet.host.absent]\n",
         home.path().display()
     );
-    let site =
-        crate::Site::parse(&config, "test".as_ref(), &[], Environment::default()).unwrap();
+    let site = crate::Site::parse(&config, "test".as_ref(), &[], Environment::default()).unwrap();
     let status = site.fleet_status().await.unwrap();
     assert_eq!(status.hosts.len(), HOSTS + 1);
     assert_eq!(status.repositories[0].snapshots, 2 * HOSTS);

@@ -33,9 +33,11 @@ pub fn last_prune(snapshots: &[Snapshot], now: Timestamp) -> Option<Pruned> {
     past.last().map(|record| Pruned::new(record.host, record.time))
 }
 
-/// A prune of a repository that other hosts may have pruned. The lock must be exclusive.
+/// A prune of a repository that other hosts may have pruned. The lock must be exclusive, and the
+/// snapshots were listed under it.
 pub(crate) struct ElectedPrune<'a> {
     pub(crate) repository: &'a Repository,
+    pub(crate) snapshots: &'a [Snapshot],
     pub(crate) host: &'a HostName,
     /// Time after a prune in which another one is unnecessary; zero to prune in any case.
     pub(crate) every: Duration,
@@ -46,20 +48,20 @@ pub(crate) struct ElectedPrune<'a> {
 
 impl ElectedPrune<'_> {
     /// The report if a host has pruned the shared repository recently; `None` if this one has to.
-    pub(crate) fn done_by_another(&self, snapshots: &[Snapshot]) -> Option<PruneReport> {
-        if !is_shared(snapshots) {
+    pub(crate) fn done_by_another(&self) -> Option<PruneReport> {
+        if !is_shared(self.snapshots) {
             return None;
         }
         let now = Timestamp::now();
         let every = SignedDuration::try_from(self.every).unwrap_or(SignedDuration::MAX);
-        let last = last_prune(snapshots, now)?;
+        let last = last_prune(self.snapshots, now)?;
         let is_recent = now.duration_since(last.time) < every;
         (!self.every.is_zero() && is_recent).then(|| PruneReport::unnecessary(last))
     }
 
     /// Prunes, unless a host has done so recently, and leaves the record.
     pub(crate) async fn run(&self, options: PruneOptions) -> Result<PruneReport, RepositoryError> {
-        if let Some(done) = self.done_by_another(&self.repository.snapshots().await?) {
+        if let Some(done) = self.done_by_another() {
             return Ok(done);
         }
         let Self { repository, lock, progress, cancel, .. } = self;
@@ -71,12 +73,11 @@ impl ElectedPrune<'_> {
     /// Records a prune of a shared repository in place of the one before it. A failure is a warning:
     /// another host then prunes as well.
     pub(crate) async fn note(&self, report: &PruneReport) {
+        if !is_shared(self.snapshots) {
+            return;
+        }
         let noted = async {
-            let snapshots = self.repository.snapshots().await?;
-            if !is_shared(&snapshots) {
-                return Ok(());
-            }
-            let old: Vec<SnapshotId> = Record::among(&snapshots, RecordKind::Prune)
+            let old: Vec<SnapshotId> = Record::among(self.snapshots, RecordKind::Prune)
                 .into_iter()
                 .map(|record| record.snapshot)
                 .collect();

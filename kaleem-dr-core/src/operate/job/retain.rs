@@ -51,7 +51,8 @@ pub(super) async fn retain(
 ) -> Result<Retained, RepositoryError> {
     let lock = repository.lock(LockKind::Exclusive, of.patience).await?;
     let result = async {
-        let recorded = Alarm::recorded(&repository.snapshots().await?);
+        let snapshots = repository.snapshots().await?;
+        let recorded = Alarm::recorded(&snapshots);
         let hosts = HostScope::One(of.host.clone());
         let guard = |removal| match of.state_directory {
             Some(state_directory) => Alarms::guard(state_directory, &recorded, &hosts, removal),
@@ -63,13 +64,14 @@ pub(super) async fn retain(
             .forget(of.retention, &scope, false, &lock, progress, cancel)
             .await?
             .removed();
-        evidence::trim(repository, &lock, progress, cancel).await;
+        evidence::trim(repository, &snapshots, &lock, progress, cancel).await;
         let mut retained = Retained { forgotten, prune: None, withheld: None };
         if of.prune {
             match guard(Removal::Prune) {
                 Ok(()) => {
                     let elected = ElectedPrune {
                         repository,
+                        snapshots: &snapshots,
                         host: of.host,
                         every: of.prune_every,
                         lock: &lock,

@@ -67,10 +67,12 @@ pub fn manifests(
     let mut table = secrets.table.clone();
     let host = config.settings.host_name().to_string();
     table.insert("host".into(), toml::Value::String(host.clone()));
-    let text = toml::to_string(&table)
-        .map_err(|error| ScheduleError::Settings(format!("the config cannot be written: {error}")))?;
+    let text = toml::to_string(&table).map_err(|error| {
+        ScheduleError::Settings(format!("the config cannot be written: {error}"))
+    })?;
     let pods = Pods { plan, config, wanted, host: &host };
-    let mut objects = vec![pods.object("v1", "ConfigMap", NAME, json!({ "data": { "kaleem-dr.toml": text } }))];
+    let mut objects =
+        vec![pods.object("v1", "ConfigMap", NAME, json!({ "data": { "kaleem-dr.toml": text } }))];
     if wanted.keeps_state {
         objects.push(pods.claim("state", "5Gi"));
     }
@@ -114,7 +116,9 @@ impl Secrets {
             toml::Value::Table(table) => {
                 if let Some(secret) = reference(table) {
                     let name = self.name_of(key, secret);
-                    *table = [("credential".to_owned(), toml::Value::String(name))].into_iter().collect();
+                    *table = [("credential".to_owned(), toml::Value::String(name))]
+                        .into_iter()
+                        .collect();
                     return;
                 }
                 for (inner, value) in table.iter_mut() {
@@ -122,7 +126,9 @@ impl Secrets {
                     self.replace(&format!("{key}{dot}{inner}"), value);
                 }
             }
-            toml::Value::Array(values) => values.iter_mut().for_each(|value| self.replace(key, value)),
+            toml::Value::Array(values) => {
+                values.iter_mut().for_each(|value| self.replace(key, value))
+            }
             _ => {}
         }
     }
@@ -207,7 +213,12 @@ impl Pods<'_> {
             "accessModes": ["ReadWriteOnce"],
             "resources": { "requests": { "storage": size } },
         });
-        self.object("v1", "PersistentVolumeClaim", &format!("{NAME}-{name}"), json!({ "spec": spec }))
+        self.object(
+            "v1",
+            "PersistentVolumeClaim",
+            &format!("{NAME}-{name}"),
+            json!({ "spec": spec }),
+        )
     }
 
     /// The directories outside of state and cache that jobs write to: repositories and staged files.
@@ -317,7 +328,8 @@ impl Pods<'_> {
         let claim = |name: &str| json!({ "persistentVolumeClaim": { "claimName": format!("{NAME}-{name}") } });
         let is_metrics = port.is_some();
         if !is_metrics {
-            let state = if self.wanted.keeps_state { claim("state") } else { json!({ "emptyDir": {} }) };
+            let state =
+                if self.wanted.keeps_state { claim("state") } else { json!({ "emptyDir": {} }) };
             add("state", state, &settings.state_directory, false);
             // Scratch targets are as large as the data, so they are not in the state.
             add("scratch", json!({ "emptyDir": {} }), &settings.scratch(), false);
@@ -342,8 +354,10 @@ impl Pods<'_> {
             },
         });
         if let Some(port) = port {
-            container["ports"] = json!([{ "name": "metrics", "containerPort": port, "protocol": "TCP" }]);
-            container["readinessProbe"] = json!({ "httpGet": { "path": "/healthz", "port": "metrics" } });
+            container["ports"] =
+                json!([{ "name": "metrics", "containerPort": port, "protocol": "TCP" }]);
+            container["readinessProbe"] =
+                json!({ "httpGet": { "path": "/healthz", "port": "metrics" } });
         }
         json!({
             "restartPolicy": restart,
@@ -376,7 +390,11 @@ impl Pods<'_> {
             .directories()
             .into_iter()
             .map(|(_, path, _)| path)
-            .chain([settings.state_directory.clone(), settings.cache_directory.clone(), settings.scratch()])
+            .chain([
+                settings.state_directory.clone(),
+                settings.cache_directory.clone(),
+                settings.scratch(),
+            ])
             .collect();
         let references = crate::operate::config::References::in_table(&self.config.effective);
         for path in &references.paths {

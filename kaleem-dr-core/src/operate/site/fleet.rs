@@ -116,11 +116,13 @@ impl Site {
         self.fleet_repositories()?;
         let listener = TcpListener::bind(address).await.map_err(unusable)?;
         listening(listener.local_addr().map_err(unusable)?);
-        let read = async || match self.read_fleet().await {
-            Ok(status) => status.metrics_text(),
-            Err(error) => {
-                tracing::error!(error = %error_chain(&error), "the fleet could not be read");
-                String::new()
+        let read = || async {
+            match self.read_fleet().await {
+                Ok(status) => status.metrics_text(),
+                Err(error) => {
+                    tracing::error!(error = %error_chain(&error), "the fleet could not be read");
+                    String::new()
+                }
             }
         };
         // A reader that is called at once again would leave no time for answers.

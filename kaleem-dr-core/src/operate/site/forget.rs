@@ -141,7 +141,8 @@ impl Site {
         let rules = wanted.retention.as_ref().unwrap_or(&self.config.settings.retention);
         let take_over = rules.take_over || wanted.take_over;
         let rules = Retention { take_over, ..rules.clone() };
-        let scope = protected_by(&Alarm::recorded(&repository.snapshots().await?), hosts.clone());
+        let snapshots = repository.snapshots().await?;
+        let scope = protected_by(&Alarm::recorded(&snapshots), hosts.clone());
         let (progress, cancel) = (&self.progress, &self.cancel);
         let plan = repository.forget(&rules, &scope, true, lock, progress, cancel).await?;
         let plan = Forgetting::ByRules(plan);
@@ -152,7 +153,7 @@ impl Site {
             return Ok(None);
         }
         let done = repository.forget(&rules, &scope, false, lock, progress, cancel).await?;
-        evidence::trim(repository, lock, progress, cancel).await;
+        evidence::trim(repository, &snapshots, lock, progress, cancel).await;
         Ok(Some(Forgetting::ByRules(done)))
     }
 
@@ -198,7 +199,9 @@ impl Site {
         let report = repository.prune(options, lock, progress, cancel).await?;
         if !dry_run {
             let (host, every) = (&self.identity.host, Duration::ZERO);
-            ElectedPrune { repository, host, every, lock, progress, cancel }.note(&report).await;
+            let snapshots = &repository.snapshots().await?;
+            let prune = ElectedPrune { repository, snapshots, host, every, lock, progress, cancel };
+            prune.note(&report).await;
         }
         Ok(report)
     }

@@ -67,7 +67,12 @@ impl Site {
         let chain = Evidence::chain(&evidence.reports, host.as_str());
         let (proofs, reports) = history.refill(&proofs, &chain)?;
         let is_whole = repositories.iter().all(|(_, added)| added.is_ok());
-        Ok(Rebuilt { repositories, proofs, reports, exit: if is_whole { Exit::Done } else { Exit::Partial } })
+        Ok(Rebuilt {
+            repositories,
+            proofs,
+            reports,
+            exit: if is_whole { Exit::Done } else { Exit::Partial },
+        })
     }
 
     /// The proof report of a drill, given by id prefix; of the newest drill by default.

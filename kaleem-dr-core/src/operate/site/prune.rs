@@ -96,8 +96,10 @@ impl Site {
                 };
                 let host = &self.identity.host;
                 let (repository, lock) = (&repository, &lock);
-                let election = ElectedPrune { repository, host, every, lock, progress, cancel };
-                if let Some(done) = election.done_by_another(&repository.snapshots().await?) {
+                let snapshots = &repository.snapshots().await?;
+                let election =
+                    ElectedPrune { repository, snapshots, host, every, lock, progress, cancel };
+                if let Some(done) = election.done_by_another() {
                     return Ok(Some(done));
                 }
                 let plan = repository.prune(plan, lock, progress, cancel).await?;
@@ -107,7 +109,7 @@ impl Site {
                 if (wanted.instant || !plan.deletes_nothing()) && !agree(&plan).await {
                     return Ok(None);
                 }
-                evidence::trim(repository, lock, progress, cancel).await;
+                evidence::trim(repository, snapshots, lock, progress, cancel).await;
                 let report = repository.prune(options, lock, progress, cancel).await?;
                 election.note(&report).await;
                 Ok(Some(report))
