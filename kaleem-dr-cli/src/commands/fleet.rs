@@ -79,7 +79,8 @@ fn print(status: &FleetStatus) -> Printed {
         ]);
     }
     line(&rows.to_string())?;
-    for host in &status.hosts {
+    // A host that is not expected is listed, and judged only by its alarms.
+    for host in status.hosts.iter().filter(|host| host.is_expected || host.alarms > 0) {
         for problem in &host.problems {
             line(&format!("{}: {problem}", host.host))?;
         }

@@ -146,7 +146,11 @@ impl Site {
         let (progress, cancel) = (&self.progress, &self.cancel);
         let plan = repository.forget(&rules, &scope, true, lock, progress, cancel).await?;
         let plan = Forgetting::ByRules(plan);
-        if wanted.dry_run || plan.count() == 0 {
+        if wanted.dry_run {
+            return Ok(Some(plan));
+        }
+        if plan.count() == 0 {
+            evidence::trim(repository, &snapshots, lock, progress, cancel).await;
             return Ok(Some(plan));
         }
         if !agree(&plan).await {
