@@ -118,7 +118,7 @@ fn each_host_has_a_row_with_its_point_its_proof_and_what_is_wrong() {
     {
         assert!(text.contains(words), "{words}: {text}");
     }
-    let rows = text.lines().take_while(|line| !line.contains(": ")).map(|line| line.trim_end());
+    let rows = text.lines().take_while(|line| !line.contains(": ")).map(str::trim_end);
     let longest = rows.map(|line| line.chars().count()).max();
     assert!(longest.is_some_and(|longest| longest <= 80), "{longest:?}: {text}");
 

@@ -76,7 +76,7 @@ pub enum ScheduleCommand {
 /// Options of `schedule print --kubernetes`.
 #[derive(Debug, Args)]
 pub struct KubernetesArgs {
-    /// Print manifests for Kubernetes: CronJobs, their config and claims, and a service of metrics
+    /// Print manifests for Kubernetes: cron jobs, their config and claims, and a service of metrics
     #[arg(long, conflicts_with_all = ["cron", "user"])]
     kubernetes: bool,
     /// Image of the program

@@ -90,10 +90,7 @@ impl Evidence {
             })
         });
         let reports = Record::among(snapshots, RecordKind::Report).into_iter();
-        Self {
-            proofs: proofs.collect(),
-            reports: reports.filter_map(|record| KeptReport::of(record)).collect(),
-        }
+        Self { proofs: proofs.collect(), reports: reports.filter_map(KeptReport::of).collect() }
     }
 
     /// The longest unbroken chain of a host's reports that ends with its newest one, oldest first.

@@ -10,7 +10,7 @@ use crate::{
         ledger::Proof,
         repository::{Snapshot, is_of_the_future},
     },
-    ground::SourceName,
+    ground::{SourceName, host::HostName},
     operate::config::{FleetHostSettings, FleetSettings},
 };
 
@@ -42,11 +42,8 @@ impl Judge<'_> {
             }
         }
         let expected = &self.settings.host;
-        let all: BTreeSet<&str> = facts
-            .keys()
-            .map(String::as_str)
-            .chain(expected.keys().map(|host| host.as_str()))
-            .collect();
+        let all: BTreeSet<&str> =
+            facts.keys().map(String::as_str).chain(expected.keys().map(HostName::as_str)).collect();
         let usual = FleetHostSettings::default();
         let mut rows = Vec::new();
         for host in all {

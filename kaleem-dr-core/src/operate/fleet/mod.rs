@@ -70,6 +70,7 @@ pub struct FleetRepository {
 /// A host of the fleet.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct FleetHost {
     /// Name of the host.
     pub host: String,

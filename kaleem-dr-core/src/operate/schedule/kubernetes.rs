@@ -127,7 +127,7 @@ impl Secrets {
                 }
             }
             toml::Value::Array(values) => {
-                values.iter_mut().for_each(|value| self.replace(key, value))
+                values.iter_mut().for_each(|value| self.replace(key, value));
             }
             _ => {}
         }

@@ -1,6 +1,8 @@
 //! Records what verifications and drills have shown: in the history of this host, and as evidence in
 //! the repository.
 
+use std::time::Duration;
+
 use super::{Site, SiteError};
 use crate::{
     engine::{
@@ -11,6 +13,9 @@ use crate::{
     operate::evidence::{Shown, keep},
     recovery::{drill::DrillReport, verify::VerifyReport},
 };
+
+/// Minimum wait for the lock of another program, because the proof exists already and would be lost to a fleet.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 impl Site {
     /// Records the results of verifications.
@@ -53,7 +58,8 @@ impl Site {
                 None => self.open_named(self.origin()?).await?,
             };
             let shown = Shown { host: &self.identity.host, run, proofs, report };
-            Ok(keep(&repository, shown, self.patience, &self.progress, &self.cancel).await?)
+            let patience = self.patience.max(PATIENCE);
+            Ok(keep(&repository, shown, patience, &self.progress, &self.cancel).await?)
         };
         match self.cancel.run_until_cancelled(Box::pin(keeping)).await {
             None | Some(Ok(())) => {}
