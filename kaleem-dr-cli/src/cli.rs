@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     commands::{
         alarm, backup, bootstrap, check, checklist, completions, config, copy, diff, doctor, drill,
-        dump, export, find, forget, history, init, key, ls, metrics, migrate, notify, oplog,
+        dump, export, find, fleet, forget, history, init, key, ls, metrics, migrate, notify, oplog,
         points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule,
         snapshot, snapshots, status, unlock, verify,
     },
@@ -120,6 +120,11 @@ pub enum Command {
     /// Show how fresh each source's backup is and how far it is proven; exit 6 if a limit is
     /// exceeded
     Status(status::Status),
+    /// Show all hosts of one or many repositories: who is late, unproven or alarming
+    Fleet {
+        #[command(subcommand)]
+        command: fleet::FleetCommand,
+    },
     /// Find problems that break backups or restores now or soon, and how to fix them; exit 1 if
     /// there is an error
     #[command(after_help = doctor::EXAMPLES)]

@@ -49,7 +49,8 @@ pub enum LogFormat {
     Json,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Parses a time: `90s`, `5m` or `1h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| "write 90s, 5m or 1h".to_owned())?;
     let unit = match &text[digits.len()..] {

@@ -85,7 +85,7 @@ impl Repository {
             .then(|| format!("restic check in {}: {}", self.directory.display(), checked.said()))
     }
 
-    /// Every snapshot by id, as listed by stock restic.
+    /// Every snapshot with data by id, as listed by stock restic; records are not among them.
     pub fn snapshots(&self) -> Result<BTreeMap<String, Listed>, String> {
         let listed = self.restic(&["snapshots", "--no-lock", "--json"]);
         if !listed.is_done() {
@@ -97,6 +97,7 @@ impl Repository {
         Ok(all
             .unwrap_or_default()
             .iter()
+            .filter(|snapshot| !snapshot["tags"].to_string().contains("\"kaleem-dr-record\""))
             .map(|snapshot| {
                 let listed = Listed {
                     host: text(snapshot, "hostname").unwrap_or_default(),

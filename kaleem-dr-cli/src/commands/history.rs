@@ -16,7 +16,7 @@ pub struct History {
     /// Maximum number of jobs to list
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub last: usize,
-    /// After the ledger was lost, add the runs that the repositories' snapshots record
+    /// After the ledger was lost, add the runs, proofs and drill reports that the repositories have
     #[arg(long)]
     pub rebuild: bool,
 }
@@ -41,7 +41,13 @@ async fn rebuilt(context: &Context, last: usize) -> Outcome {
             Err(error) => output::failure(&error.into(), json),
         }
     }
-    if !json {
+    let (proofs, reports) = (rebuilt.proofs, rebuilt.reports);
+    if json {
+        document(
+            &json!({ "message_type": "rebuilt_evidence", "proofs": proofs, "reports": reports }),
+        )?;
+    } else {
+        line(&format!("{proofs} proofs and {reports} drill reports added"))?;
         print(&site.past(last)?, false)?;
     }
     Ok(rebuilt.exit)

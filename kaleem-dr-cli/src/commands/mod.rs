@@ -14,6 +14,7 @@ pub mod drill;
 pub mod dump;
 pub mod export;
 pub mod find;
+pub mod fleet;
 pub mod forget;
 pub mod history;
 pub mod init;
@@ -77,8 +78,8 @@ pub async fn run(command: Command, context: Context) -> Outcome {
 /// Reports whether a command writes nothing to a repository.
 fn only_reads(command: &Command) -> bool {
     use Command::{
-        Check, Diff, Doctor, Drill, Dump, Export, Find, Ls, Points, Restore, Runbook, Snapshots,
-        Stats, Status, Verify,
+        Check, Diff, Doctor, Drill, Dump, Export, Find, Fleet, Ls, Points, Restore, Runbook,
+        Snapshots, Stats, Status, Verify,
     };
     matches!(
         command,
@@ -89,6 +90,7 @@ fn only_reads(command: &Command) -> bool {
             | Dump(_)
             | Export(_)
             | Find(_)
+            | Fleet { .. }
             | Ls(_)
             | Points(_)
             | Restore(_)
@@ -135,6 +137,7 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Runbook(args) => runbook::runbook(context, &args)?.into(),
         Command::Replicate(args) => replicate::replicate(context, &args).await?,
         Command::Repair(args) => repair::repair(context, &args).await?,
+        Command::Fleet { command } => fleet::fleet(context, &command).await?.into(),
         Command::History(args) => history::history(context, args).await?.into(),
         Command::Forget(args) => forget::forget(context, &args).await?,
         Command::Prune(args) => prune::prune(context, &args).await?,

@@ -24,12 +24,16 @@ pub struct Prune {
     /// Maximum unused space in the repository, in percent; 100 for no limit
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=100))]
     pub max_unused: u64,
+    /// Prune for all hosts of a shared repository, unless one of them has done so within
+    /// `backup.prune_every_hours`; wait for their locks for half an hour at least
+    #[arg(long, conflicts_with = "instant")]
+    pub elected: bool,
 }
 
 impl Prune {
     pub fn options(&self) -> site::Prune {
         let mut options = site::Prune::of(self.instant, self.max_unused);
-        options.dry_run = self.consent.dry_run;
+        (options.dry_run, options.elected) = (self.consent.dry_run, self.elected);
         options
     }
 }
@@ -57,6 +61,13 @@ pub fn print(report: &PruneReport, json: bool) -> Printed {
 
 /// Describes how much a prune deleted, or would delete, in one sentence.
 pub fn sentence(report: &PruneReport) -> String {
+    if let Some(done) = &report.done_by {
+        let time = done.time.strftime("%Y-%m-%d %H:%M:%S UTC");
+        return format!(
+            "prune: host {} has pruned this repository at {time}; nothing to do",
+            done.host
+        );
+    }
     let (deleted, marked) =
         if report.dry_run { ("would delete", "would mark") } else { ("deleted", "marked") };
     format!(

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use kaleem_dr_core::{
     Site,
     ground::Exit,
     jiff::Timestamp,
     operate::schedule::{
-        InstallReport, Installed, Manager, Plan, PlannedFile, RemoveReport, Style, install, list,
-        planned_files, remove, systemd_runs,
+        InstallReport, Installed, Kubernetes, Manager, Manifests, Plan, PlannedFile, RemoveReport,
+        Style, install, list, planned_files, remove, systemd_runs,
     },
 };
 use serde_json::json;
@@ -18,7 +18,7 @@ use super::Outcome;
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Printed, document, line, table},
+    output::{Printed, document, line, notes, table},
 };
 
 /// Subcommands of `schedule`.
@@ -32,6 +32,8 @@ pub enum ScheduleCommand {
         /// Print units for this user's own systemd
         #[arg(long, conflicts_with = "cron")]
         user: bool,
+        #[command(flatten)]
+        kubernetes: KubernetesArgs,
     },
     /// Write systemd timers and services, and start the timers
     Install {
@@ -71,10 +73,37 @@ pub enum ScheduleCommand {
     },
 }
 
+/// Options of `schedule print --kubernetes`.
+#[derive(Debug, Args)]
+pub struct KubernetesArgs {
+    /// Print manifests for Kubernetes: cron jobs, their config and claims, and a service of metrics
+    #[arg(long, conflicts_with_all = ["cron", "user"])]
+    kubernetes: bool,
+    /// Image of the program
+    #[arg(long, value_name = "IMAGE", requires = "kubernetes", default_value = IMAGE)]
+    image: String,
+    /// Namespace of all objects [default: that of kubectl]
+    #[arg(long, value_name = "NAME", requires = "kubernetes")]
+    namespace: Option<String>,
+    /// Let each job begin without a history, instead of keeping the state on a persistent claim
+    #[arg(long, requires = "kubernetes")]
+    without_state: bool,
+}
+
+/// The image that `make image` makes.
+const IMAGE: &str = concat!("kaleem-dr:", env!("CARGO_PKG_VERSION"));
+
 pub async fn schedule(context: &Context, command: &ScheduleCommand) -> Outcome {
     let json = context.global.json;
     match command {
-        ScheduleCommand::Print { cron, user } => {
+        ScheduleCommand::Print { kubernetes: wanted, .. } if wanted.kubernetes => {
+            let mut options = Kubernetes::of(wanted.image.clone());
+            options.namespace.clone_from(&wanted.namespace);
+            options.keeps_state = !wanted.without_state;
+            let made = context.load()?.kubernetes_manifests(&options)?;
+            print_manifests(&made, json)?;
+        }
+        ScheduleCommand::Print { cron, user, .. } => {
             let plan = plan(&*context.load()?, Path::new("/"), manager(*user)?)?;
             print_files(&planned_files(&plan, style(*cron))?, &plan.warnings, json)?;
         }
@@ -152,6 +181,19 @@ fn print_files(files: &[PlannedFile], warnings: &[String], json: bool) -> Printe
         line(&format!("### {}\n{}", file.path.display(), file.content))?;
     }
     print_warnings(warnings)
+}
+
+/// The warnings go to standard error, so that the output can be applied as it is.
+fn print_manifests(made: &Manifests, json: bool) -> Printed {
+    if json {
+        return document(&json!({
+            "message_type": "kubernetes",
+            "manifests": made.text,
+            "warnings": made.warnings,
+        }));
+    }
+    notes(&made.warnings);
+    line(made.text.trim_end())
 }
 
 fn print_installed(report: &InstallReport, commands: Commands, json: bool) -> Printed {

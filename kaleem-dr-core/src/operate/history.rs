@@ -21,7 +21,7 @@ use crate::{
     },
     ground::{Exit, RunId, error_chain},
     recovery::{
-        drill::{DrillReport, ReportKind},
+        drill::{DrillReport, ReportKind, SourceDrill},
         verify::VerifyReport,
     },
 };
@@ -63,63 +63,55 @@ impl History {
         self.0.record(&Event { run, kind, repository, started, finished, exit, report, parts })
     }
 
-    /// Records the results of verifications, from which the RPO is computed.
+    /// Records the results of verifications, from which the RPO is computed. Returns the proofs.
     pub(crate) fn proofs(
         &self,
         run: RunId,
         repository: &str,
         reports: &[VerifyReport],
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Vec<Proof>, LedgerError> {
         let now = Timestamp::now();
-        let proofs = reports.iter().filter_map(|report| report.proof(run, repository, now));
-        proofs.into_iter().try_for_each(|proof| self.0.record_proof(&proof))
+        let proofs: Vec<Proof> =
+            reports.iter().filter_map(|report| report.proof(run, repository, now)).collect();
+        proofs.iter().try_for_each(|proof| self.0.record_proof(proof))?;
+        Ok(proofs)
     }
 
     /// Records a drill or a recovery: its proofs, its report at the end of the chain, its event.
-    pub(crate) fn drill(&self, report: &mut DrillReport) -> Result<ChainedReport, LedgerError> {
-        let mut parts = Vec::new();
-        for source in &report.sources {
-            let verification = source.verification.as_ref();
-            parts.push(Part {
-                source: source.source.clone(),
-                repository: report.repository.clone(),
-                snapshot: verification.and_then(|found| found.snapshot),
-                exit: source.exit.code(),
-                finished: report.finished,
-                seconds: source.seconds,
-                size_bytes: verification.map_or(0, |found| found.size_bytes),
-                added_bytes: 0,
-                consistent_at: verification.and_then(|found| found.consistent_at),
-            });
-            let proof = verification
-                .and_then(|found| found.proof(report.run, &report.repository, report.finished));
-            // Live data may change while they are compared, so a difference there shows nothing about
-            // the point.
-            let counts = |proof: &Proof| report.kind != ReportKind::Recovery || proof.is_good();
-            if let Some(proof) = proof.filter(counts) {
-                self.0.record_proof(&proof)?;
-            }
-        }
+    /// Returns the chained report and the proofs.
+    pub(crate) fn drill(
+        &self,
+        report: &mut DrillReport,
+    ) -> Result<(ChainedReport, Vec<Proof>), LedgerError> {
+        let proofs = proofs_of(report);
+        proofs.iter().try_for_each(|proof| self.0.record_proof(proof))?;
         let chained = self.0.append_report(report.run, |previous| {
             report.previous = previous.map(str::to_owned);
             // A report has plain fields only, so serialisation cannot fail.
             serde_json::to_string(report).unwrap_or_default()
         })?;
-        self.0.record(&Event {
-            run: report.run,
-            kind: match report.kind {
-                ReportKind::Recovery => EventKind::Recover,
-                ReportKind::Drill | ReportKind::FromNothing => EventKind::Drill,
-            },
-            repository: report.repository.clone(),
-            started: report.started,
-            finished: report.finished,
-            exit: report.exit,
-            // The chain holds the report already.
-            report: Value::Null,
-            parts,
-        })?;
-        Ok(chained)
+        self.0.record(&event_of(report))?;
+        Ok((chained, proofs))
+    }
+
+    /// Adds what a lost ledger had recorded and the repositories have kept: proofs, and the chain of
+    /// reports with their events if the ledger has no report. Returns the numbers of added proofs and
+    /// reports.
+    pub(crate) fn refill(
+        &self,
+        proofs: &[Proof],
+        chain: &[ChainedReport],
+    ) -> Result<(usize, usize), LedgerError> {
+        let proofs = self.0.refill_proofs(proofs)?;
+        let reports = self.0.refill_reports(chain)?;
+        for report in chain.iter().take(reports) {
+            // A report of a newer format stays in the chain, without an event.
+            let Ok(report) = serde_json::from_str::<DrillReport>(&report.body) else { continue };
+            if !self.0.has(report.run)? {
+                self.0.record(&event_of(&report))?;
+            }
+        }
+        Ok((proofs, reports))
     }
 
     /// Records a pass of a mirror, however it ended.
@@ -184,6 +176,48 @@ impl History {
             return Ok(());
         }
         events.into_iter().try_for_each(|event| self.0.record(&event))
+    }
+}
+
+/// The proofs of a drill or a recovery. Live data may change while they are compared, so a difference
+/// there shows nothing about the point.
+fn proofs_of(report: &DrillReport) -> Vec<Proof> {
+    let counts = |proof: &Proof| report.kind != ReportKind::Recovery || proof.is_good();
+    let verified = report.sources.iter().filter_map(|source| source.verification.as_ref());
+    verified
+        .filter_map(|found| found.proof(report.run, &report.repository, report.finished))
+        .filter(counts)
+        .collect()
+}
+
+/// The event of a drill or a recovery, without its report, which the chain holds.
+fn event_of(report: &DrillReport) -> Event {
+    let part = |source: &SourceDrill| {
+        let verification = source.verification.as_ref();
+        Part {
+            source: source.source.clone(),
+            repository: report.repository.clone(),
+            snapshot: verification.and_then(|found| found.snapshot),
+            exit: source.exit.code(),
+            finished: report.finished,
+            seconds: source.seconds,
+            size_bytes: verification.map_or(0, |found| found.size_bytes),
+            added_bytes: 0,
+            consistent_at: verification.and_then(|found| found.consistent_at),
+        }
+    };
+    Event {
+        run: report.run,
+        kind: match report.kind {
+            ReportKind::Recovery => EventKind::Recover,
+            ReportKind::Drill | ReportKind::FromNothing => EventKind::Drill,
+        },
+        repository: report.repository.clone(),
+        started: report.started,
+        finished: report.finished,
+        exit: report.exit,
+        report: Value::Null,
+        parts: report.sources.iter().map(part).collect(),
     }
 }
 

@@ -5,6 +5,8 @@ pub mod bootstrap;
 pub mod checklist;
 pub mod config;
 pub mod doctor;
+pub mod evidence;
+pub mod fleet;
 mod history;
 pub mod hook;
 mod host_facts;

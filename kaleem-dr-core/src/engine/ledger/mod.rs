@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod mirrors;
 mod proofs;
+mod refill;
 mod slices;
 mod trim;
 

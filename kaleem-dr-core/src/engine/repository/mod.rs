@@ -85,7 +85,7 @@ pub use self::{
     location::{Access, Location},
     lock::{Lock, LockInfo, LockKind, LockVerdict},
     objects::{FileWalk, TreeFile},
-    prune::{PruneOptions, PruneReport, RepositoryStats},
+    prune::{PruneOptions, PruneReport, Pruned, RepositoryStats},
     reader::SnapshotReader,
     record::{Record, RecordKind},
     repair::{IndexRepair, LostSnapshot, RepairedSnapshot, SnapshotRepair},
@@ -412,6 +412,12 @@ impl Repository {
             result => result,
         }
     }
+}
+
+/// Writes the file of a snapshot, whose content need not exist.
+#[cfg(test)]
+pub(crate) async fn publish_for_tests(repository: &Repository, snapshot: &Snapshot, lock: &Lock) {
+    commit::publish(repository, &snapshot.file, lock).await.unwrap();
 }
 
 fn silent() -> Arc<dyn ProgressSink> {

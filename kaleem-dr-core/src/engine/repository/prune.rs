@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use rustic_core::{FileType, LimitOption};
 use serde::Serialize;
 
@@ -62,9 +63,35 @@ pub struct PruneReport {
     pub bytes_unused: u64,
     /// True if nothing was written.
     pub dry_run: bool,
+    /// The earlier prune that made this one unnecessary: then nothing was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done_by: Option<Pruned>,
+}
+
+/// A prune of a repository that several hosts share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Pruned {
+    /// The host that pruned.
+    pub host: String,
+    /// End of the prune, by that host's clock.
+    pub time: Timestamp,
+}
+
+impl Pruned {
+    /// A prune of a host that ended at this time.
+    pub fn new(host: impl Into<String>, time: Timestamp) -> Self {
+        Self { host: host.into(), time }
+    }
 }
 
 impl PruneReport {
+    /// The report of a prune that an earlier one made unnecessary.
+    #[must_use]
+    pub fn unnecessary(earlier: Pruned) -> Self {
+        Self { done_by: Some(earlier), ..Self::default() }
+    }
+
     /// Reports whether no pack is deleted: one that is only marked exists for another 23 hours.
     #[must_use]
     pub fn deletes_nothing(&self) -> bool {
@@ -241,5 +268,6 @@ fn report(stats: &rustic_core::PruneStats, options: PruneOptions) -> PruneReport
         bytes_used: size.used,
         bytes_unused: size.unused_after_prune(),
         dry_run: options.dry_run,
+        done_by: None,
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The text of the record is also in the snapshot's description, so that listing the snapshots reads it. Stock restic can list a
 //! record, check it and restore its file (`/.kaleem-dr/alarm.json`). A record does not have our tag, so it is not a recovery
-//! point, and no policy forgets it.
+//! point, and no policy forgets it. The code that writes records of a kind also removes those that it no longer needs.
 
 use std::sync::Arc;
 
@@ -34,6 +34,12 @@ use crate::{
 pub enum RecordKind {
     /// The alarm of a tripwire, which blocks forget and prune.
     Alarm,
+    /// The proofs that a verification or a drill has shown.
+    Proof,
+    /// The report of a drill, byte for byte as in its host's chain.
+    Report,
+    /// The last prune of a repository that several hosts share.
+    Prune,
 }
 
 impl RecordKind {
@@ -41,6 +47,9 @@ impl RecordKind {
     fn word(self) -> &'static str {
         match self {
             Self::Alarm => "alarm",
+            Self::Proof => "proof",
+            Self::Report => "report",
+            Self::Prune => "prune",
         }
     }
 }
@@ -57,6 +66,8 @@ pub struct Record {
     pub time: Timestamp,
     /// The content, as its writer provided it; `null` if it cannot be parsed.
     pub body: Value,
+    /// The text of the content, byte for byte.
+    pub text: String,
 }
 
 impl Record {
@@ -78,6 +89,7 @@ impl Record {
                     .as_deref()
                     .and_then(|text| serde_json::from_str(text).ok())
                     .unwrap_or_default(),
+                text: snapshot.file.description.clone().unwrap_or_default(),
             })
             .collect();
         records.sort_by_key(|record| record.time);
@@ -86,7 +98,7 @@ impl Record {
 }
 
 impl Repository {
-    /// Writes a record under a lock that the caller holds.
+    /// Writes a record about a source, under a lock that the caller holds.
     ///
     /// # Errors
     /// If it cannot be written; then it does not exist.
@@ -98,12 +110,40 @@ impl Repository {
         body: &Value,
         lock: &Lock,
     ) -> Result<SnapshotId, RepositoryError> {
-        let (text, now, word) = (body.to_string(), Timestamp::now(), kind.word());
+        let source = format!("{SOURCE_PREFIX}{source}");
+        self.write_record(kind, host, Some(&source), body.to_string(), lock).await
+    }
+
+    /// Writes a record that concerns no single source, under a lock that the caller holds. `text` is JSON, and is kept byte for byte.
+    /// The record has no tag of a source, so that stock restic's `latest` with such a tag still finds data.
+    ///
+    /// # Errors
+    /// If it cannot be written; then it does not exist.
+    pub async fn add_host_record(
+        &self,
+        kind: RecordKind,
+        host: &HostName,
+        text: String,
+        lock: &Lock,
+    ) -> Result<SnapshotId, RepositoryError> {
+        self.write_record(kind, host, None, text, lock).await
+    }
+
+    async fn write_record(
+        &self,
+        kind: RecordKind,
+        host: &HostName,
+        source_tag: Option<&str>,
+        text: String,
+        lock: &Lock,
+    ) -> Result<SnapshotId, RepositoryError> {
+        let (now, word) = (Timestamp::now(), kind.word());
+        let tags: Vec<&str> = [RECORD_TAG, word].into_iter().chain(source_tag).collect();
         let mut file = SnapshotOptions::default()
             .host(Some(host.to_string()))
             .label(word.to_owned())
             .time(Zoned::now())
-            .add_tags(&format!("{RECORD_TAG},{word},{SOURCE_PREFIX}{source}"))
+            .add_tags(&tags.join(","))
             .and_then(|options| options.to_snapshot())
             .map_err(RepositoryError::engine("write a record to"))?;
         PROGRAM.clone_into(&mut file.program_version);

@@ -6,6 +6,7 @@
 //! but not the line itself, because it might contain a password that was written there by mistake.
 
 mod envfile;
+mod fleet;
 mod ini;
 mod model;
 mod names;
@@ -35,6 +36,7 @@ use toml::{
 use self::secret::Environment;
 pub use self::{
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
+    fleet::{FleetHostSettings, FleetSettings},
     model::{
         BackupSettings, OplogSettings, RepositorySettings, Settings, SettingsError, StatusSettings,
     },
@@ -315,7 +317,8 @@ fn fault_of_names(
             "`backup.also` names {unknown}, but there is no [repository.{unknown}]"
         ));
     }
-    settings.monitoring.fault().or_else(|| settings.recovery.fault())
+    let fleet = || settings.fleet.fault(repositories);
+    settings.monitoring.fault().or_else(|| settings.recovery.fault()).or_else(fleet)
 }
 
 /// Every `key = { file = "…" }` of a source's table, which is the common form of references to

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
+    fleet::FleetSettings,
     recovery::RecoverySettings,
     secret::{SecretError, SecretRef},
 };
@@ -87,6 +88,9 @@ pub struct Settings {
     /// Knowledge that snapshots keep for the recovery of a lost machine.
     #[serde(default)]
     pub recovery: RecoverySettings,
+    /// Repositories and hosts that `fleet status` watches.
+    #[serde(default)]
+    pub fleet: FleetSettings,
 }
 
 impl Settings {
@@ -229,7 +233,7 @@ pub struct RepositorySettings {
 }
 
 /// Settings of a backup run.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct BackupSettings {
@@ -239,10 +243,34 @@ pub struct BackupSettings {
     pub forget: bool,
     /// Prune after forgetting, in the same run [default: false].
     pub prune: bool,
+    /// If several hosts share the repository, one of them prunes for all: a host prunes only if none
+    /// has done so within this many hours; 0 to prune after each run [default: 20].
+    pub prune_every_hours: u32,
     /// Additional tags for every snapshot.
     pub tags: Vec<String>,
     /// Secondary repositories, by name: the snapshots of a run are copied to each of them.
     pub also: Vec<String>,
+}
+
+impl Default for BackupSettings {
+    fn default() -> Self {
+        Self {
+            sources: None,
+            forget: false,
+            prune: false,
+            prune_every_hours: 20,
+            tags: Vec::new(),
+            also: Vec::new(),
+        }
+    }
+}
+
+impl BackupSettings {
+    /// Time after a prune in which hosts of the same repository do not prune again.
+    #[must_use]
+    pub fn prune_every(&self) -> std::time::Duration {
+        std::time::Duration::from_hours(u64::from(self.prune_every_hours))
+    }
 }
 
 /// Limits of `status`: an exceeded one ends it with 6.

@@ -33,6 +33,9 @@ pub struct BackupJob {
     pub retention: Option<Retention>,
     /// Prunes at the end of the run, unless an alarm blocks it.
     pub prune: bool,
+    /// If several hosts share the repository: time after the prune of one of them in which another
+    /// one is unnecessary; zero to prune in any case.
+    pub prune_every: Duration,
     /// Directory of the staged files; `None` writes none.
     pub staging: Option<Staging>,
     /// Additional tags for every snapshot.
@@ -71,6 +74,7 @@ impl BackupJob {
             unavailable: Vec::new(),
             retention: None,
             prune: false,
+            prune_every: Duration::ZERO,
             staging: None,
             tags: Vec::new(),
             restore_text: None,

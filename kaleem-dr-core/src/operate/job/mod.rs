@@ -2,6 +2,7 @@
 
 mod backup;
 mod capture;
+mod election;
 mod pinning;
 mod queue;
 mod rebuild;
@@ -17,8 +18,10 @@ mod status;
 mod verifying;
 mod watch;
 
+pub(crate) use self::election::{ELECTED_PATIENCE, ElectedPrune};
 pub use self::{
     backup::BackupJob,
+    election::{is_shared, last_prune},
     pinning::{forget_by_id, pin},
     rebuild::rebuild,
     report::{CopyOutcome, RunReport, SecondaryReport, SourceReport},

@@ -1,5 +1,5 @@
-//! Rebuilds a lost ledger from the repositories: the runs and the snapshots of each. Proofs, drills
-//! and mirror passes are not in snapshots and stay lost.
+//! Rebuilds a lost ledger from the repositories: the runs and the snapshots of each. Proofs and drills
+//! come from [`evidence`](crate::operate::evidence); mirror passes stay lost.
 
 use std::collections::BTreeMap;
 

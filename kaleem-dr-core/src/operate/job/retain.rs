@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use super::election::ElectedPrune;
 use crate::{
     CancellationToken,
     engine::repository::{
@@ -12,7 +13,10 @@ use crate::{
         host::{HostName, HostScope},
         progress::ProgressSink,
     },
-    operate::tripwire::{Alarm, Alarms, Removal, protected_by},
+    operate::{
+        evidence,
+        tripwire::{Alarm, Alarms, Removal, protected_by},
+    },
 };
 
 /// Retention settings of a run.
@@ -20,6 +24,8 @@ use crate::{
 pub(super) struct Retaining<'a> {
     pub(super) retention: &'a Retention,
     pub(super) prune: bool,
+    /// As [`ElectedPrune::every`].
+    pub(super) prune_every: Duration,
     /// Hosts whose snapshots may be forgotten.
     pub(super) host: &'a HostName,
     /// Directory of this host's alarms; `None` if it raises none.
@@ -45,7 +51,8 @@ pub(super) async fn retain(
 ) -> Result<Retained, RepositoryError> {
     let lock = repository.lock(LockKind::Exclusive, of.patience).await?;
     let result = async {
-        let recorded = Alarm::recorded(&repository.snapshots().await?);
+        let snapshots = repository.snapshots().await?;
+        let recorded = Alarm::recorded(&snapshots);
         let hosts = HostScope::One(of.host.clone());
         let guard = |removal| match of.state_directory {
             Some(state_directory) => Alarms::guard(state_directory, &recorded, &hosts, removal),
@@ -57,13 +64,21 @@ pub(super) async fn retain(
             .forget(of.retention, &scope, false, &lock, progress, cancel)
             .await?
             .removed();
+        evidence::trim(repository, &snapshots, &lock, progress, cancel).await;
         let mut retained = Retained { forgotten, prune: None, withheld: None };
         if of.prune {
             match guard(Removal::Prune) {
                 Ok(()) => {
-                    retained.prune = Some(
-                        repository.prune(PruneOptions::default(), &lock, progress, cancel).await?,
-                    );
+                    let elected = ElectedPrune {
+                        repository,
+                        snapshots: &snapshots,
+                        host: of.host,
+                        every: of.prune_every,
+                        lock: &lock,
+                        progress,
+                        cancel,
+                    };
+                    retained.prune = Some(elected.run(PruneOptions::default()).await?);
                 }
                 Err(error) => retained.withheld = Some(error_chain(&error)),
             }

@@ -233,6 +233,7 @@ impl<'a> Run<'a> {
         let retaining = Retaining {
             retention,
             prune: self.job.prune,
+            prune_every: self.job.prune_every,
             host: &self.job.host,
             state_directory: self.job.state_directory.as_deref(),
             patience: self.job.patience,

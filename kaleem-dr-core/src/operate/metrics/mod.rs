@@ -114,7 +114,7 @@ pub fn text(config: &Config, environment: &Environment) -> Result<String, Metric
     Ok(text)
 }
 
-fn escaped(value: &str) -> String {
+pub(crate) fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 

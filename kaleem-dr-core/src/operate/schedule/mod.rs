@@ -1,5 +1,5 @@
 //! Scheduled jobs: `[schedule]` of the config, and the systemd units or the cron file that are
-//! generated from it.
+//! generated from it, or the manifests of Kubernetes.
 //!
 //! Every generated file has a marker in its first line; files without it belong to others and are
 //! never touched. Nothing runs in this process: systemd or cron runs the jobs, with the program and
@@ -8,11 +8,13 @@
 mod cron;
 mod error;
 mod install;
+mod kubernetes;
 mod manager;
 mod plan;
 mod settings;
 mod systemd;
 mod when;
+mod yaml;
 
 pub(crate) use self::install::activate;
 pub use self::install::systemd_runs;
@@ -21,6 +23,7 @@ pub use self::{
     install::{
         InstallReport, Installed, RemoveReport, Style, install, list, planned_files, remove,
     },
+    kubernetes::{Kubernetes, Manifests, manifests},
     manager::Manager,
     plan::{Credential, EnvironmentFile, Job, JobKind, Plan, PlannedFile, Premises},
     settings::ScheduleSettings,

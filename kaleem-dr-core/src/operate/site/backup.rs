@@ -73,6 +73,7 @@ impl Site {
             unavailable,
             retention: settings.backup.forget.then(|| settings.retention.clone()),
             prune: settings.backup.prune,
+            prune_every: settings.backup.prune_every(),
             staging: settings.staged.clone(),
             tags,
             restore_text: Some(

@@ -1,5 +1,7 @@
 //! `forget`: forgets snapshots by rules, or by name.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{Site, SiteError, parts::released};
@@ -12,7 +14,8 @@ use crate::{
     },
     ground::{Exit, RunId, host::HostScope},
     operate::{
-        job::forget_by_id,
+        evidence,
+        job::{ElectedPrune, forget_by_id},
         monitor::{Ended, Job},
         tripwire::{Alarm, Removal, protected_by},
     },
@@ -138,17 +141,23 @@ impl Site {
         let rules = wanted.retention.as_ref().unwrap_or(&self.config.settings.retention);
         let take_over = rules.take_over || wanted.take_over;
         let rules = Retention { take_over, ..rules.clone() };
-        let scope = protected_by(&Alarm::recorded(&repository.snapshots().await?), hosts.clone());
+        let snapshots = repository.snapshots().await?;
+        let scope = protected_by(&Alarm::recorded(&snapshots), hosts.clone());
         let (progress, cancel) = (&self.progress, &self.cancel);
         let plan = repository.forget(&rules, &scope, true, lock, progress, cancel).await?;
         let plan = Forgetting::ByRules(plan);
-        if wanted.dry_run || plan.count() == 0 {
+        if wanted.dry_run {
+            return Ok(Some(plan));
+        }
+        if plan.count() == 0 {
+            evidence::trim(repository, &snapshots, lock, progress, cancel).await;
             return Ok(Some(plan));
         }
         if !agree(&plan).await {
             return Ok(None);
         }
         let done = repository.forget(&rules, &scope, false, lock, progress, cancel).await?;
+        evidence::trim(repository, &snapshots, lock, progress, cancel).await;
         Ok(Some(Forgetting::ByRules(done)))
     }
 
@@ -190,6 +199,14 @@ impl Site {
             self.guard(repository, &self.identity.scope, Removal::Prune).await?;
         }
         let options = PruneOptions { dry_run, ..PruneOptions::default() };
-        Ok(repository.prune(options, lock, &self.progress, &self.cancel).await?)
+        let (progress, cancel) = (&self.progress, &self.cancel);
+        let report = repository.prune(options, lock, progress, cancel).await?;
+        if !dry_run {
+            let (host, every) = (&self.identity.host, Duration::ZERO);
+            let snapshots = &repository.snapshots().await?;
+            let prune = ElectedPrune { repository, snapshots, host, every, lock, progress, cancel };
+            prune.note(&report).await;
+        }
+        Ok(report)
     }
 }

@@ -54,7 +54,7 @@ impl Site {
     ) -> Result<(DrillReport, ChainedReport), SiteError> {
         let work = Box::pin(self.set_up_and_drill(wanted, kinds));
         let mut report = self.until_cancelled(work).await?;
-        let chained = self.history()?.drill(&mut report)?;
+        let chained = self.record_drill(&mut report).await?;
         Ok((report, chained))
     }
 

@@ -12,7 +12,7 @@ use crate::{
         config::{References, secret::SecretError},
         doctor::{DoctorReport, Examination, Host, examine},
         runbook::Runbook,
-        schedule::{Manager, Plan, Premises},
+        schedule::{Kubernetes, Manager, Manifests, Plan, Premises, manifests},
     },
 };
 
@@ -185,6 +185,15 @@ impl Site {
             )
         };
         Ok(Plan::of(&premises)?)
+    }
+
+    /// The manifests of this config's jobs for Kubernetes.
+    ///
+    /// # Errors
+    /// As [`Site::schedule_plan`]; if a name does not fit.
+    pub fn kubernetes_manifests(&self, wanted: &Kubernetes) -> Result<Manifests, SiteError> {
+        let plan = self.schedule_plan("/kaleem-dr".into(), Path::new("/"), Manager::System)?;
+        Ok(manifests(&plan, &self.config, wanted)?)
     }
 
     /// Recovery instructions for this config.

@@ -13,8 +13,10 @@ mod diff;
 mod dump;
 mod enclosures;
 mod error;
+mod evidence;
 mod export;
 mod files;
+mod fleet;
 mod forget;
 mod from_nothing;
 mod init;
@@ -329,6 +331,11 @@ mod tests {
         can_be_spawned(async move { of.drill(Drill::default()).await.is_ok() });
         let of = site.clone();
         can_be_spawned(async move { of.replicate(&Replication::default(), |_| ()).await.is_ok() });
+        let of = site.clone();
+        can_be_spawned(async move { of.fleet_status().await.is_ok() });
+        let (of, every) = (site.clone(), std::time::Duration::MAX);
+        let address = ([127, 0, 0, 1], 0).into();
+        can_be_spawned(async move { of.serve_fleet(address, every, |_| ()).await.is_ok() });
         let of = site;
         can_be_spawned(async move { of.watch().backup(Backup::default()).await.is_ok() });
     }

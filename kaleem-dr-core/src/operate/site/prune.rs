@@ -1,5 +1,7 @@
 //! `prune`: deletes data that no snapshot needs.
 
+use std::time::Duration;
+
 use super::{Site, SiteError, parts::released};
 use crate::{
     engine::{
@@ -8,6 +10,8 @@ use crate::{
     },
     ground::{Exit, RunId},
     operate::{
+        evidence,
+        job::{ELECTED_PATIENCE, ElectedPrune},
         monitor::{Ended, Job},
         tripwire::Removal,
     },
@@ -23,6 +27,10 @@ pub struct Prune {
     pub max_unused_percent: u64,
     /// Plans the prune, and writes nothing.
     pub dry_run: bool,
+    /// One of the hosts that share the repository prunes for all: this one only if none has done so
+    /// within [`BackupSettings::prune_every`](crate::operate::config::BackupSettings::prune_every).
+    /// Waits for the locks of other hosts for half an hour at least.
+    pub elected: bool,
 }
 
 impl Default for Prune {
@@ -36,7 +44,7 @@ impl Prune {
     /// Sets the maximum unused space, in percent.
     #[must_use]
     pub fn of(instant: bool, max_unused_percent: u64) -> Self {
-        Self { instant, max_unused_percent, dry_run: false }
+        Self { instant, max_unused_percent, dry_run: false, elected: false }
     }
 
     /// The job of this command, with this id; `None` for a dry run, which is not watched.
@@ -54,7 +62,8 @@ impl From<&PruneReport> for Ended {
 
 impl Site {
     /// Prunes the selected repository, if `agree` accepts the plan; `None` if it does not. `agree`
-    /// is not called in a dry run, or if nothing would be deleted at once.
+    /// is not called in a dry run, or if nothing would be deleted at once, or if another host has
+    /// pruned already ([`PruneReport::done_by`]).
     ///
     /// # Errors
     /// If an alarm blocks it, or the repository is unusable.
@@ -75,17 +84,35 @@ impl Site {
                 ..PruneOptions::default()
             };
             let options = PruneOptions { dry_run: false, ..plan };
-            let lock = self.wait_for(repository.lock_to_free(self.patience)).await?;
+            let elected_patience = if wanted.elected { ELECTED_PATIENCE } else { Duration::ZERO };
+            let patience = self.patience.max(elected_patience);
+            let lock = self.wait_for(repository.lock_to_free(patience)).await?;
             let done = async {
                 let (progress, cancel) = (&self.progress, &self.cancel);
-                let plan = repository.prune(plan, &lock, progress, cancel).await?;
+                let every = if wanted.elected {
+                    self.config.settings.backup.prune_every()
+                } else {
+                    Duration::ZERO
+                };
+                let host = &self.identity.host;
+                let (repository, lock) = (&repository, &lock);
+                let snapshots = &repository.snapshots().await?;
+                let election =
+                    ElectedPrune { repository, snapshots, host, every, lock, progress, cancel };
+                if let Some(done) = election.done_by_another() {
+                    return Ok(Some(done));
+                }
+                let plan = repository.prune(plan, lock, progress, cancel).await?;
                 if wanted.dry_run {
                     return Ok(Some(plan));
                 }
                 if (wanted.instant || !plan.deletes_nothing()) && !agree(&plan).await {
                     return Ok(None);
                 }
-                Ok(Some(repository.prune(options, &lock, progress, cancel).await?))
+                evidence::trim(repository, snapshots, lock, progress, cancel).await;
+                let report = repository.prune(options, lock, progress, cancel).await?;
+                election.note(&report).await;
+                Ok(Some(report))
             }
             .await;
             released(lock, done).await

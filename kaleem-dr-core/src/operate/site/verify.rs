@@ -174,7 +174,7 @@ impl Site {
         .await;
         let report = released(lock, done).await?;
         let reports = vec![report];
-        self.history()?.proofs(run, &repository.location(), &reports)?;
+        self.record_proofs(run, &repository, &reports).await?;
         Ok(reports)
     }
 
@@ -198,7 +198,7 @@ impl Site {
         let Verified { reports, stopped } = job::verify(&job, &self.staged_work()).await?;
         // Recorded first, and even if the job ended early: damage that was found revokes earlier
         // proofs.
-        self.history()?.proofs(run, &job.repository.location(), &reports)?;
+        self.record_proofs(run, &job.repository, &reports).await?;
         match stopped {
             Some(error) => Err(error.into()),
             None => Ok(reports),
@@ -248,7 +248,7 @@ impl Site {
         };
         let run = async { Ok(drill(&job, &self.progress, &self.cancel).await?) };
         let (mut report, released) = self.until_cancelled(Box::pin(run)).await?;
-        let chained = self.history()?.drill(&mut report)?;
+        let chained = self.record_drill(&mut report).await?;
         released?;
         Ok((report, chained))
     }

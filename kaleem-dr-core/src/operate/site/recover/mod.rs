@@ -159,7 +159,7 @@ impl Site {
         report.exit = exit_of(report, self.cancel.is_cancelled());
         report.results.exit = report.exit;
         report.results.finished = Timestamp::now();
-        let chained = self.history()?.drill(&mut report.results)?;
+        let chained = self.record_drill(&mut report.results).await?;
         report.hash = chained.hash;
         Ok(())
     }
