@@ -5,6 +5,7 @@ pub mod bootstrap;
 pub mod checklist;
 pub mod config;
 pub mod doctor;
+pub mod first_config;
 mod history;
 pub mod hook;
 mod host_facts;

@@ -17,6 +17,7 @@ mod compare;
 mod config;
 mod contents;
 pub mod description;
+pub(crate) mod draft;
 mod engine;
 mod guide;
 mod inspect;

@@ -15,6 +15,7 @@ mod enclosures;
 mod error;
 mod export;
 mod files;
+mod first_config;
 mod forget;
 mod from_nothing;
 mod init;
