@@ -18,12 +18,11 @@ use kaleem_dr_core::{
 
 use crate::{
     cli::Cli,
+    commands::completions::VARIABLE,
     context::Context,
     global::{Global, LogFormat},
 };
 
-/// The variable that a shell sets to ask for completions.
-pub const VARIABLE: &str = "COMPLETE";
 /// Time to read a repository in.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Snapshots that are offered, newest first.

@@ -5,8 +5,10 @@ use clap_complete::{Shell, env::Shells};
 use kaleem_dr_core::ground::Exit;
 
 use super::Outcome;
-use crate::{complete::VARIABLE, failure::Failure, output::line};
+use crate::{failure::Failure, output::line};
 
+/// The variable that a shell sets to ask for completions.
+pub const VARIABLE: &str = "COMPLETE";
 const PROGRAM: &str = "kaleem-dr";
 
 /// Arguments of `completions`.
