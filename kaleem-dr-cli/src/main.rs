@@ -72,7 +72,8 @@ fn log_to_stderr(global: &Global, tail: &LogTail) {
         // On a terminal, progress bars show it.
         (_, 0, true) => ("warn", "warn"),
         (_, 0, false) => ("warn", "info"),
-        (_, 1, _) => ("info", "info"),
+        // rustic_core writes about its own cache and index.
+        (_, 1, _) => ("warn", "info"),
         _ => ("info", "debug"),
     };
     let filter = EnvFilter::new(format!(

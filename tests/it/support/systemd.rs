@@ -137,6 +137,7 @@ impl Systemd {
             ));
             let has_run = !shown.contains("InvocationID=\n");
             if has_run && (shown.contains("=inactive") || shown.contains("=failed")) {
+                self.succeed(&format!("rm -r {drop_in}; systemctl daemon-reload"));
                 return self.ended(&service);
             }
             assert!(Instant::now() < deadline, "the timer of {job} elapses: {shown}");

@@ -14,7 +14,7 @@ use crate::{
         ledger::{EventKind, Ledger, LedgerError, PastEvent},
         repository::Location,
     },
-    ground::{Exit, error_chain},
+    ground::{Exit, error_chain, moment::moment, size::size},
     operate::{config::RepositorySettings, job::Freshness},
 };
 
@@ -198,7 +198,11 @@ fn failures(known: &Known) -> Answer {
     for event in bad.iter().take(MOST_LISTED) {
         let what = format!(
             "{} {} to {} ended at {} with exit {}",
-            event.kind, event.run, event.repository, event.finished, event.exit
+            event.kind,
+            event.run,
+            event.repository,
+            moment(event.finished),
+            event.exit
         );
         answer.against(what);
     }
@@ -277,8 +281,9 @@ fn of_files(
 ) {
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     let seen = format!(
-        "{source}: {} files, {bytes} bytes in {}, {keep} are kept",
+        "{source}: {} files, {} in {}, {keep} are kept",
         files.len(),
+        size(bytes),
         directory.display()
     );
     if files.len() > keep {
@@ -292,7 +297,7 @@ fn of_files(
     if let (Some(before), Some(last)) = (before, files.last())
         && before.path != last.path
     {
-        let grown = format!("{source}: {} bytes, a week before {}", last.bytes, before.bytes);
+        let grown = format!("{source}: {}, a week before {}", size(last.bytes), size(before.bytes));
         let too_much = last.bytes > before.bytes.saturating_mul(GROWTH);
         if too_much { answer.against(grown) } else { answer.for_it(grown) }
     }
