@@ -12,14 +12,11 @@ mod markdown;
 mod plot;
 mod words;
 
-use jiff::Timestamp;
-
 pub use self::duration::duration;
-use crate::ground::moment::moment;
 pub use crate::ground::size::size;
 use crate::{
     engine::ledger::{ChainedReport, Ledger, LedgerError, Proof},
-    ground::{Exit, RunId, language::Language},
+    ground::{Exit, RunId, language::Language, moment::moment},
     recovery::{
         drill::{DrillReport, broken_links},
         objectives::Objectives,
