@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::{
     commands::{
         alarm, backup, bootstrap, check, checklist, completions, config, copy, diff, doctor, drill,
-        dump, export, find, fleet, forget, history, init, key, ls, metrics, migrate, notify, oplog,
+        dump, export, find, fleet, forget, history, init, key, ls, man, metrics, migrate, notify, oplog,
         points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule,
         snapshot, snapshots, status, unlock, verify,
     },
@@ -156,8 +156,8 @@ pub enum Command {
     },
     /// Print shell completions
     Completions(completions::Completions),
-    /// Print the manual page
-    Man,
+    /// Print a manual page, or write those of all commands
+    Man(man::Man),
 }
 
 #[cfg(test)]

@@ -5,7 +5,12 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::Args;
 use kaleem_dr_core::{CancellationToken, SiteError, ground::Exit};
 
-use crate::{context::Context, failure::Failure, output::Printed, terminal::read_line};
+use crate::{
+    context::Context,
+    failure::Failure,
+    output::{Printed, release},
+    terminal::read_line,
+};
 
 /// Options of commands that delete or overwrite data.
 #[derive(Clone, Copy, Debug, Args)]
@@ -69,6 +74,8 @@ async fn ask(
             "nothing was done: there is no terminal to ask on, and --yes was not given",
         ));
     }
+    // Also with --quiet: an operator has to see what to agree to.
+    release()?;
     show()?;
     write!(io::stderr().lock(), "{question} [y/N] ")?;
     let answer = read_line(cancel).await?;

@@ -9,15 +9,15 @@ use kaleem_dr_core::{
     CancellationToken, Site,
     ground::{RunId, progress::ProgressSink},
     operate::{
-        config::{config_of_environment, parse_env_file, secret::Environment},
+        config::{
+            config_of_environment, default_config, new_config_path, parse_env_file,
+            secret::Environment,
+        },
         monitor::LogTail,
     },
 };
 
 use crate::{failure::Failure, global::Global, progress};
-
-/// The config of the machine.
-pub const SYSTEM_CONFIG: &str = "/etc/kaleem-dr/kaleem-dr.toml";
 
 /// The context of a command. Reads everything on first use.
 pub struct Context {
@@ -82,9 +82,12 @@ impl Context {
                 (None, Some(path)) => (read(&path)?, path),
                 (None, None) => {
                     let mut failure = Failure::usage(format!(
-                        "no config found: {SYSTEM_CONFIG} does not exist, and RESTIC_REPOSITORY is not set"
+                        "no config found: {} does not exist, and RESTIC_REPOSITORY is not set",
+                        new_config_path(&environment).display()
                     ));
-                    failure.advice = Some("`kaleem-dr config init` writes one to start from; or name one with --config".into());
+                    failure.advice = Some(
+                        "`kaleem-dr config init` writes one; or name one with --config".into(),
+                    );
                     return Err(failure);
                 }
             }
@@ -102,15 +105,6 @@ impl Context {
         }
         Ok(if self.global.no_lock { site.without_locks() } else { site })
     }
-}
-
-fn default_config(environment: &Environment) -> Option<PathBuf> {
-    let user = environment
-        .get("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .or_else(|| environment.get("HOME").map(|home| Path::new(home).join(".config")))
-        .map(|directory| directory.join("kaleem-dr/kaleem-dr.toml"));
-    [Some(PathBuf::from(SYSTEM_CONFIG)), user].into_iter().flatten().find(|path| path.exists())
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -188,7 +188,9 @@ impl From<&ScheduleError> for Failure {
             ScheduleError::NotOurs { .. } => {
                 Some("move it away; `schedule print` shows what would replace it")
             }
-            ScheduleError::File { .. } => Some("only root can write schedules"),
+            ScheduleError::File { .. } => Some(
+                "only root can write the machine's schedules; `kaleem-dr schedule install --user` installs them for your own systemd",
+            ),
             _ => Some("the files are written; run the commands by hand, or run this command again"),
         };
         Self::of(error, Exit::from(error), advice)

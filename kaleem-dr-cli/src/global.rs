@@ -8,7 +8,8 @@ use kaleem_dr_core::ground::host::HostScope;
 /// Options that every command accepts.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
-    /// Config file [default: /etc/kaleem-dr/kaleem-dr.toml, then $XDG_CONFIG_HOME/kaleem-dr/kaleem-dr.toml]
+    /// Config file [default: /etc/kaleem-dr/kaleem-dr.toml, then $XDG_CONFIG_HOME/kaleem-dr/kaleem-dr.toml; for a user the other
+    /// way round]
     #[arg(short, long, global = true, env = "KALEEM_DR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// File of NAME=VALUE lines that override the environment; without a config file, the variables
@@ -34,7 +35,7 @@ pub struct Global {
     /// Log more; -vv for everything
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Log errors only
+    /// Log errors only; jobs that end well print nothing
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Format of the logs on standard error

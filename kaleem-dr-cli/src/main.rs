@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod complete;
 mod consent;
 mod context;
 mod failure;
@@ -34,6 +35,7 @@ use self::{
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    complete::answer();
     let cli = Cli::parse();
     // The files that we write are for their owner only; a restore sets each file's own mode.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
@@ -70,7 +72,8 @@ fn log_to_stderr(global: &Global, tail: &LogTail) {
         // On a terminal, progress bars show it.
         (_, 0, true) => ("warn", "warn"),
         (_, 0, false) => ("warn", "info"),
-        (_, 1, _) => ("info", "info"),
+        // rustic_core writes about its own cache and index.
+        (_, 1, _) => ("warn", "info"),
         _ => ("info", "debug"),
     };
     let filter = EnvFilter::new(format!(

@@ -5,6 +5,8 @@ use kaleem_dr_core::operate::config::{RecoveryStage, SourceKind};
 
 #[cfg(any(feature = "mongodb", feature = "qdrant", feature = "rabbitmq"))]
 pub mod docker;
+#[cfg(any(feature = "files", feature = "n8n"))]
+mod draft_path;
 #[cfg(feature = "files")]
 pub mod files;
 #[cfg(feature = "fuzzing")]
@@ -28,19 +30,24 @@ pub fn kinds() -> Vec<SourceKind> {
         SourceKind::new("files", |name, config: &files::FilesConfig, _| {
             files::FilesSource::new(name, config.clone())
         })
+        .drafted("DIRECTORY", files::draft::draft)
         .recovered_in(RecoveryStage::Files),
         #[cfg(feature = "mongodb")]
         SourceKind::new("mongodb", |name, config: &mongodb::MongoConfig, environment| {
             mongodb::MongoSource::new(name, config.clone(), environment)
-        }),
+        })
+        .drafted("mongodb://USER@HOST/DATABASE", mongodb::draft::draft),
         #[cfg(feature = "n8n")]
         SourceKind::new("n8n", |name, config: &n8n::N8nConfig, environment| {
             n8n::N8nSource::new(name, config.clone(), environment)
         })
+        .drafted("DIRECTORY", n8n::draft::draft)
         .recovered_in(RecoveryStage::Applications),
         #[cfg(feature = "qdrant")]
-        SourceKind::new("qdrant", qdrant::QdrantSource::new),
+        SourceKind::new("qdrant", qdrant::QdrantSource::new)
+            .drafted("http://HOST:6333", qdrant::draft::draft),
         #[cfg(feature = "rabbitmq")]
-        SourceKind::new("rabbitmq", rabbitmq::RabbitmqSource::new),
+        SourceKind::new("rabbitmq", rabbitmq::RabbitmqSource::new)
+            .drafted("http://USER@HOST:15672", rabbitmq::draft::draft),
     ]
 }

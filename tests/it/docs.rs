@@ -91,7 +91,10 @@ async fn every_command_of_the_readme_works_as_written() {
         site,
         "README.md",
         &[
-            ("config init", format!("config init {}", text(site.path("made.toml")))),
+            (
+                "config init --source",
+                format!("config init {} --source", text(site.path("made.toml"))),
+            ),
             ("--env-file /etc/kaleem-backups.env", format!("--env-file {}", text(file))),
             ("schedule install", format!("schedule install --root {}", text(site.path("root")))),
             ("migrate", format!("migrate --root {}", text(site.path("old")))),
@@ -119,6 +122,7 @@ async fn every_command_of_the_operator_guide_works_as_written() {
         .find(|snapshot| snapshot["source"] == "configs")
         .expect("files");
     let places = [
+        ("config init --source", format!("config init {} --source", text(site.path("made.toml")))),
         ("a1536ac7", of_files["short_id"].as_str().expect("an id").to_owned()),
         ("/var/tmp/look", text(site.path("look"))),
         ("/etc/apt", format!("{}/etc/nginx", text(site.path("tree")))),

@@ -3,10 +3,7 @@
 //!
 //! Where no systemd can be booted, this test does nothing; `dev/test` reports that.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::fs;
 
 use crate::support::{
     everything::{Servers, n8n},
@@ -128,28 +125,6 @@ fn with_secrets(command: &str) -> String {
     )
 }
 
-/// Lets the timer of a job elapse now instead of tonight, and waits until the job that it starts has ended.
-fn await_timer(machine: &Systemd, job: &str) -> (String, String) {
-    let drop_in = format!("/run/systemd/system/kaleem-dr-{job}.timer.d");
-    machine.succeed(&format!(
-        "mkdir -p {drop_in}; printf '[Timer]\\nOnActiveSec=1s\\nRandomizedDelaySec=0\\nAccuracySec=1s\\n' >{drop_in}/now.conf
-         systemctl daemon-reload; systemctl restart kaleem-dr-{job}.timer"
-    ));
-    let service = format!("kaleem-dr-{job}.service");
-    let deadline = Instant::now() + Duration::from_mins(2);
-    loop {
-        let shown = machine.succeed(&format!(
-            "systemctl show -p ActiveState -p InvocationID -p TriggeredBy {service}"
-        ));
-        let has_run = !shown.contains("InvocationID=\n");
-        if has_run && (shown.contains("=inactive") || shown.contains("=failed")) {
-            return machine.ended(&service);
-        }
-        assert!(Instant::now() < deadline, "the timer of {job} elapses: {shown}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_debian_with_the_program_a_password_and_empty_servers_becomes_the_lost_machine() {
     let Some(old) = Systemd::machine("shop1") else { return };
@@ -189,7 +164,7 @@ async fn a_fresh_debian_with_the_program_a_password_and_empty_servers_becomes_th
     let installed = new.succeed(&with_secrets("schedule install"));
     assert!(!installed.contains("warning:"), "{installed}");
     for job in ["backup", "replicate"] {
-        let (result, journal) = await_timer(&new, job);
+        let (result, journal) = new.await_timer(job);
         assert_eq!(result, "success", "{job}: {journal}");
     }
     let points: serde_json::Value =

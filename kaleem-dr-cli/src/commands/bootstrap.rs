@@ -8,14 +8,17 @@ use kaleem_dr_core::{
     ground::{Exit, SourceName, error_chain, host::HostScope},
     operate::{
         bootstrap::{self, Bootstrapped, BucketKey, Placement},
-        config::secret::{Environment, SecretRef, SecretString},
+        config::{
+            new_config_path,
+            secret::{Environment, SecretRef, SecretString},
+        },
         doctor::DoctorReport,
     },
 };
 
 use super::{Outcome, doctor};
 use crate::{
-    context::{Context, SYSTEM_CONFIG},
+    context::Context,
     failure::Failure,
     output::{self, Printed, line, table},
     secret_prompt,
@@ -109,7 +112,7 @@ impl Bootstrap {
             Some(path) => read(path)?,
             None => password(context, environment).await?,
         };
-        let config = context.global.config.clone().unwrap_or_else(|| SYSTEM_CONFIG.into());
+        let config = context.global.config.clone().unwrap_or_else(|| new_config_path(environment));
         let config = std::path::absolute(config)?;
         let mut wanted = bootstrap::Bootstrap::from(self.from.clone(), password, config);
         let key = self.key_id_file.as_ref().zip(self.secret_key_file.as_ref());

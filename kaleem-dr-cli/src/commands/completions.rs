@@ -1,11 +1,15 @@
 //! `completions`.
 
 use clap::Args;
-use clap_complete::Shell;
+use clap_complete::{Shell, env::Shells};
 use kaleem_dr_core::ground::Exit;
 
 use super::Outcome;
-use crate::output::line;
+use crate::{failure::Failure, output::line};
+
+/// The variable that a shell sets to ask for completions.
+pub const VARIABLE: &str = "COMPLETE";
+const PROGRAM: &str = "kaleem-dr";
 
 /// Arguments of `completions`.
 #[derive(Clone, Copy, Debug, Args)]
@@ -13,16 +17,22 @@ pub struct Completions {
     pub shell: Shell,
 }
 
-/// Prints shell completions for this command line.
-pub fn completions(mut command_line: clap::Command, args: Completions) -> Outcome {
+/// Prints a script that makes a shell ask this program for completions.
+pub fn completions(args: Completions) -> Outcome {
+    let name = args.shell.to_string();
+    let shells = Shells::builtins();
+    let shell = shells
+        .completer(&name)
+        .ok_or_else(|| Failure::usage(format!("there are no completions for {name}")))?;
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut command_line, "kaleem-dr", &mut script);
+    shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
     let mut script = String::from_utf8_lossy(&script).into_owned();
-    if args.shell == Shell::Bash {
-        // The cases are named otherwise than the words that select them, if a program's name has a hyphen
-        // (github.com/clap-rs/clap, issue 6421).
-        script = script.replace("kaleem__subcmd__dr", "kaleem__dr");
+    if args.shell == Shell::Zsh {
+        // As a file in `fpath`, the script is the completion function itself when it is used for the first time.
+        script.push_str(
+            "\nif [[ $funcstack[1] == _kaleem-dr ]]; then\n    _clap_dynamic_completer_kaleem_dr \"$@\"\nfi\n",
+        );
     }
-    line(script.trim_end())?;
+    line(script.trim())?;
     Ok(Exit::Done)
 }

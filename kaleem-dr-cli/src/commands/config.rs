@@ -1,24 +1,16 @@
 //! `config`.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
-};
-
 use clap::Subcommand;
 use kaleem_dr_core::{
     Site,
     ground::{Exit, SourceName},
-    operate::config::{TEMPLATE, schema},
+    operate::config::schema,
 };
 use serde_json::{Value, json};
 
-use super::Outcome;
+use super::{Outcome, config_init};
 use crate::{
-    context::{Context, SYSTEM_CONFIG},
-    failure::Failure,
+    context::Context,
     output::{Printed, document, line},
 };
 
@@ -29,15 +21,12 @@ pub enum ConfigCommand {
     Check,
     /// Print the JSON schema of the config
     Schema,
-    /// Write a commented config as a starting point
-    Init {
-        /// Path of the new config; `-` prints it [default: that of --config, or else
-        /// /etc/kaleem-dr/kaleem-dr.toml]
-        path: Option<PathBuf>,
-    },
+    /// Write the first config, with its secrets: a password of the repository, and those that the sources need
+    #[command(after_help = config_init::EXAMPLES)]
+    Init(config_init::ConfigInit),
 }
 
-pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
+pub async fn config(context: &Context, command: ConfigCommand) -> Outcome {
     match command {
         ConfigCommand::Check => {
             let site = context.load()?;
@@ -47,36 +36,7 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
         ConfigCommand::Schema => {
             line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?;
         }
-        ConfigCommand::Init { path: Some(path) } if path == Path::new("-") => {
-            line(TEMPLATE.trim_end())?;
-        }
-        ConfigCommand::Init { path } => {
-            let path = path
-                .or_else(|| context.global.config.clone())
-                .unwrap_or_else(|| SYSTEM_CONFIG.into());
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                fs::create_dir_all(parent)?;
-            }
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(
-                    |error| {
-                        Failure::usage(format!(
-                            "{}: {error}; the existing file is not overwritten",
-                            path.display()
-                        ))
-                    },
-                )?;
-            file.write_all(TEMPLATE.as_bytes())?;
-            let named = if path == Path::new(SYSTEM_CONFIG) {
-                String::new()
-            } else {
-                format!(" --config {}", path.display())
-            };
-            line(&format!(
-                "wrote {}; edit it, then run `kaleem-dr{named} config check`",
-                path.display()
-            ))?;
-        }
+        ConfigCommand::Init(args) => config_init::init(context, args).await?,
     }
     Ok(Exit::Done)
 }

@@ -7,6 +7,7 @@ pub mod check;
 pub mod checklist;
 pub mod completions;
 pub mod config;
+pub mod config_init;
 pub mod copy;
 pub mod diff;
 pub mod doctor;
@@ -21,7 +22,7 @@ pub mod init;
 mod job;
 pub mod key;
 pub mod ls;
-mod man;
+pub mod man;
 pub mod metrics;
 pub mod migrate;
 pub mod notify;
@@ -51,7 +52,7 @@ use crate::{
     cli::{Cli, Command},
     context::Context,
     failure::Failure,
-    signals,
+    output, signals,
 };
 
 /// The result of a command: its exit status, or a failure.
@@ -68,11 +69,19 @@ pub async fn run(command: Command, context: Context) -> Outcome {
         ));
     }
     let job = job::of(&command, &context)?;
-    let work = Box::pin(uncancelled(&context, dispatch(command, &context)));
-    match job {
-        Some((site, job)) => job::watched(&site, job, work).await,
-        None => Ok(work.await?.exit),
+    // With --quiet, a job that ends well prints nothing, unless JSON is requested.
+    if context.global.quiet && !context.global.json && job.is_some() {
+        output::hold();
     }
+    let work = Box::pin(uncancelled(&context, dispatch(command, &context)));
+    let outcome = match job {
+        Some((site, job)) => job::watched(&site, job, work).await,
+        None => work.await.map(|ended| ended.exit),
+    };
+    if !matches!(outcome, Ok(Exit::Done)) {
+        output::release()?;
+    }
+    outcome
 }
 
 /// Reports whether a command writes nothing to a repository.
@@ -157,8 +166,8 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::R2 { command } => r2::r2(context, &command).await?.into(),
         Command::Schedule { command } => schedule::schedule(context, &command).await?.into(),
         Command::Migrate(args) => migrate::migrate(context, &args).await?.into(),
-        Command::Config { command } => config::config(context, command)?.into(),
-        Command::Completions(args) => completions::completions(Cli::command(), args)?.into(),
-        Command::Man => man::man(Cli::command())?.into(),
+        Command::Config { command } => config::config(context, command).await?.into(),
+        Command::Completions(args) => completions::completions(args)?.into(),
+        Command::Man(args) => man::man(Cli::command(), &args)?.into(),
     })
 }

@@ -2,9 +2,13 @@
 
 use clap::Args;
 use kaleem_dr_core::ground::{Exit, language::Language};
+use serde_json::json;
 
 use super::Outcome;
-use crate::{context::Context, output::line};
+use crate::{
+    context::Context,
+    output::{document, line},
+};
 
 /// Arguments of `runbook`.
 #[derive(Debug, Args)]
@@ -15,6 +19,12 @@ pub struct Runbook {
 }
 
 pub fn runbook(context: &Context, args: &Runbook) -> Outcome {
-    line(context.load()?.runbook().text(args.lang).trim_end())?;
+    let runbook = context.load()?.runbook();
+    let text = runbook.text(args.lang);
+    if context.global.json {
+        document(&json!({ "message_type": "runbook", "language": args.lang, "markdown": text }))?;
+    } else {
+        line(text.trim_end())?;
+    }
     Ok(Exit::Done)
 }

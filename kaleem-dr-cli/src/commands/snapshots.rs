@@ -42,8 +42,10 @@ fn print(snapshots: &[Snapshot], json: bool) -> Printed {
         return document(&snapshots.iter().map(restic_snapshot).collect::<Vec<_>>());
     }
     let now = Timestamp::now();
-    let mut rows = table(["snapshot", "time", "host", "source", "run", "size", "added", "paths"]);
-    for snapshot in snapshots {
+    let mut rows =
+        table(["snapshot", "time", "host", "source", "run", "size", "new data", "paths"]);
+    // Newest first, as all lists for people; JSON has restic's order.
+    for snapshot in snapshots.iter().rev() {
         let paths: Vec<String> =
             snapshot.paths().iter().map(|path| path.display().to_string()).collect();
         let marks = [

@@ -13,7 +13,7 @@ pub use self::{
     lines::Lines,
     restic::restic_snapshot,
     stderr::{failure, notes},
-    stdout::{Printed, document, line},
+    stdout::{Printed, document, hold, line, release},
     table::table,
     words::{age, size},
 };

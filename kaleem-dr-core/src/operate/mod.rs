@@ -7,6 +7,7 @@ pub mod config;
 pub mod doctor;
 pub mod evidence;
 pub mod fleet;
+pub mod first_config;
 mod history;
 pub mod hook;
 mod host_facts;

@@ -3,6 +3,7 @@
 //! An unreadable entry is reported, and the run ends as partly done; it is never skipped silently.
 //! Unchanged files (same size, mtime and ctime as in the last snapshot) are not read again.
 
+pub(crate) mod draft;
 mod excludes;
 mod glob;
 mod guide;

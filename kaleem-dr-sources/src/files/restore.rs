@@ -10,7 +10,7 @@ use kaleem_dr_core::{
         manifest::{TreeTotals, is_own_path},
         repository::SnapshotReader,
     },
-    ground::{SourceError, finding::Finding},
+    ground::{SourceError, finding::Finding, size::size},
     operate::hook::{not_run, run_hooks},
     recovery::{
         point::{Origin, PointReader},
@@ -62,7 +62,7 @@ pub(super) async fn plan(
         let change = if in_place { Change::Overwrite } else { Change::Create };
         actions.push(PlannedAction::new(change, format!("what matches {pattern}")));
     }
-    let mut warnings = vec![format!("{} files with {} bytes", totals.files, totals.size_bytes)];
+    let mut warnings = vec![format!("{} files with {}", totals.files, size(totals.size_bytes))];
     if in_place {
         actions.push(PlannedAction::new(
             Change::Leave,
@@ -241,8 +241,9 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
         Origin::Snapshot(_) => {
             let found = point.read_files().await?;
             let read = vec![format!(
-                "{} files with {} bytes read, each blob matches its hash",
-                found.verified, found.size_bytes
+                "{} files with {} read, each blob matches its hash",
+                found.verified,
+                size(found.size_bytes)
             )];
             let (checked, differences) = compare(read, &found, &manifest.tree);
             inspection.checked = checked;
@@ -260,10 +261,10 @@ pub(super) async fn inspect(point: &PointReader) -> Result<Inspection, SourceErr
         Origin::File(file) => {
             let tree = &manifest.tree;
             inspection.checked.push(format!(
-                "{} is a whole tar: {} files with {} bytes, {} directories, {} others",
+                "{} is a whole tar: {} files with {}, {} directories, {} others",
                 file.path.display(),
                 tree.files,
-                tree.size_bytes,
+                size(tree.size_bytes),
                 tree.directories,
                 tree.others
             ));

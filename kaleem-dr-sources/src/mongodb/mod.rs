@@ -17,6 +17,7 @@
 
 mod archive;
 mod config;
+pub(crate) mod draft;
 mod dump;
 mod names;
 mod oplog;

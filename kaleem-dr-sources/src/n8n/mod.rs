@@ -9,6 +9,7 @@ mod compare;
 mod connection;
 pub mod database;
 mod differences;
+pub(crate) mod draft;
 mod guide;
 mod inspect;
 mod place;

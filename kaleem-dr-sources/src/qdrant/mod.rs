@@ -18,6 +18,7 @@ mod config;
 mod contents;
 pub mod description;
 mod differences;
+pub(crate) mod draft;
 mod engine;
 mod guide;
 mod inspect;

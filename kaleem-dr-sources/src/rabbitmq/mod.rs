@@ -12,6 +12,7 @@ mod completion;
 mod config;
 pub mod definitions;
 mod differences;
+pub(crate) mod draft;
 mod fit;
 mod guide;
 mod inspect;

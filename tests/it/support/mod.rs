@@ -28,4 +28,5 @@ pub mod servers;
 pub mod site;
 pub mod systemd;
 pub mod tars;
+pub mod terminal;
 pub mod tree;

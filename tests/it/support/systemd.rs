@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -119,6 +120,29 @@ impl Systemd {
             "journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID={invocation} + INVOCATION_ID={invocation}"
         ));
         (show("Result"), journal)
+    }
+
+    /// Lets the timer of a job elapse now instead of tonight, and waits until the job that it starts has ended.
+    pub fn await_timer(&self, job: &str) -> (String, String) {
+        let drop_in = format!("/run/systemd/system/kaleem-dr-{job}.timer.d");
+        self.succeed(&format!(
+            "mkdir -p {drop_in}; printf '[Timer]\\nOnActiveSec=1s\\nRandomizedDelaySec=0\\nAccuracySec=1s\\n' >{drop_in}/now.conf
+             systemctl daemon-reload; systemctl restart kaleem-dr-{job}.timer"
+        ));
+        let service = format!("kaleem-dr-{job}.service");
+        let deadline = Instant::now() + Duration::from_mins(2);
+        loop {
+            let shown = self.succeed(&format!(
+                "systemctl show -p ActiveState -p InvocationID -p TriggeredBy {service}"
+            ));
+            let has_run = !shown.contains("InvocationID=\n");
+            if has_run && (shown.contains("=inactive") || shown.contains("=failed")) {
+                self.succeed(&format!("rm -r {drop_in}; systemctl daemon-reload"));
+                return self.ended(&service);
+            }
+            assert!(Instant::now() < deadline, "the timer of {job} elapses: {shown}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 }
 

@@ -68,7 +68,7 @@ impl Placing {
         Self { environment_file, credentials, ..Self::default() }
     }
 
-    /// Plans to write a secret to its place.
+    /// Plans to write a secret to its place. The secret of a command is kept by another program, so it has no place here.
     pub(crate) fn secret(&mut self, place: &SecretRef, value: &SecretString) {
         match place {
             SecretRef::File(path) => drop(self.files.insert(path.clone(), value.clone())),
@@ -77,6 +77,7 @@ impl Placing {
                 self.has_credentials = true;
                 self.files.insert(self.credentials.join(name), value.clone());
             }
+            SecretRef::Command(_) => {}
         }
     }
 

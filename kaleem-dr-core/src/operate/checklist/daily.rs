@@ -3,7 +3,11 @@
 use jiff::SignedDuration;
 
 use super::{Answer, ChecklistLine, Inspection, Known};
-use crate::{engine::ledger::EventKind, operate::doctor::places};
+use crate::{
+    engine::ledger::EventKind,
+    ground::{moment::moment, size::size},
+    operate::doctor::places,
+};
 
 pub(super) fn lines(job: &Inspection, known: &Known) -> Vec<ChecklistLine> {
     vec![
@@ -44,7 +48,8 @@ fn backup(job: &Inspection, known: &Known) -> Answer {
         answer.against(format!("no backup into {} ended since {since}", job.primary));
         return answer;
     };
-    let how = format!("run {} ended at {} with exit {}", last.run, last.finished, last.exit);
+    let how =
+        format!("run {} ended at {} with exit {}", last.run, moment(last.finished), last.exit);
     if last.exit == 0 {
         answer.for_it(how);
     } else {
@@ -73,9 +78,9 @@ fn space(job: &Inspection) -> Answer {
     {
         match job.host.facts.space(&path) {
             Ok(space) => {
-                let (free, total) = (space.free_bytes, space.total_bytes);
+                let (free, total) = (size(space.free_bytes), size(space.total_bytes));
                 let seen = format!(
-                    "{what}: {} % of {} is free ({free} of {total} bytes)",
+                    "{what}: {} % of {} is free ({free} of {total})",
                     space.free_percent(),
                     path.display()
                 );
@@ -108,9 +113,11 @@ fn snapshots(job: &Inspection, known: &Known) -> Answer {
     for source in newest {
         match (source.snapshot, source.time) {
             (Some(id), Some(time)) if source.whole && !source.stale => {
+                let time = moment(time);
                 answer.for_it(format!("{}: {} of {time}", source.source, id.short()));
             }
             (Some(id), Some(time)) => {
+                let time = moment(time);
                 let whole = if source.whole { "" } else { ", which is incomplete" };
                 answer.against(format!(
                     "{}: the newest is {} of {time}{whole}",

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use super::{Answer, ChecklistLine, Inspection, Known};
 use crate::{
     engine::ledger::{ChainedReport, EventKind, PastEvent, Proof},
-    ground::{ProofLevel, error_chain},
+    ground::{ProofLevel, error_chain, moment::moment},
 };
 
 const MONTH: SignedDuration = SignedDuration::from_hours(31 * 24);
@@ -85,8 +85,12 @@ fn of_repository(
     let Some(last) = last else {
         return answer.against(format!("{name} was never drilled"));
     };
-    let how =
-        format!("{name}: drill {} ended at {} with exit {}", last.run, last.finished, last.exit);
+    let how = format!(
+        "{name}: drill {} ended at {} with exit {}",
+        last.run,
+        moment(last.finished),
+        last.exit
+    );
     if last.exit != 0 || known.now.duration_since(last.finished) > MONTH {
         answer.against(how);
     } else {

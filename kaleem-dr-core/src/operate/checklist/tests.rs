@@ -182,7 +182,7 @@ async fn staged_files_that_pile_up_or_swell_are_counted() {
         &list(&place, Period::Weekly).await,
         "staged-files",
         Holds::No,
-        "21 bytes, a week before 10",
+        "21 B, a week before 10 B",
     );
     place.write("staged/stub/b", "x");
     place.write("staged/stub/c", "x");

@@ -11,10 +11,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Answer, ChecklistLine, Inspection, Known, listed};
 use crate::{
     engine::{
-        ledger::{EventKind, Ledger, LedgerError},
+        ledger::{EventKind, Ledger, LedgerError, PastEvent},
         repository::Location,
     },
-    ground::error_chain,
+    ground::{Exit, error_chain, moment::moment, size::size},
     operate::{config::RepositorySettings, job::Freshness},
 };
 
@@ -176,7 +176,7 @@ fn copied(
 
 fn failures(known: &Known) -> Answer {
     let mut answer = Answer::new();
-    let events = match known.ask(|ledger| ledger.events_since(known.now - WEEK)) {
+    let all = match known.ask(|ledger| ledger.events_since(Timestamp::UNIX_EPOCH)) {
         Ok(events) => events.unwrap_or_default(),
         Err(why) => {
             answer.untold("the runs", &why);
@@ -184,9 +184,10 @@ fn failures(known: &Known) -> Answer {
         }
     };
     let kinds = [EventKind::Backup.word(), EventKind::Replicate.word()];
-    let (good, bad): (Vec<_>, Vec<_>) = events
+    let (good, bad): (Vec<_>, Vec<_>) = all
         .iter()
-        .filter(|event| kinds.contains(&event.kind.as_str()))
+        .filter(|event| event.finished >= known.now - WEEK)
+        .filter(|event| kinds.contains(&event.kind.as_str()) && !is_before_init(event, &all))
         .partition(|event| event.exit == 0);
     if good.is_empty() && bad.is_empty() {
         answer.against("nothing ran in seven days");
@@ -197,7 +198,11 @@ fn failures(known: &Known) -> Answer {
     for event in bad.iter().take(MOST_LISTED) {
         let what = format!(
             "{} {} to {} ended at {} with exit {}",
-            event.kind, event.run, event.repository, event.finished, event.exit
+            event.kind,
+            event.run,
+            event.repository,
+            moment(event.finished),
+            event.exit
         );
         answer.against(what);
     }
@@ -205,6 +210,15 @@ fn failures(known: &Known) -> Answer {
         answer.against(format!("and {} more", bad.len() - MOST_LISTED));
     }
     answer
+}
+
+/// Reports whether a job failed because its repository was not created yet, and a later job of it succeeded.
+fn is_before_init(event: &PastEvent, all: &[PastEvent]) -> bool {
+    let mut good =
+        all.iter().filter(|other| other.repository == event.repository && other.exit == 0);
+    event.exit == Exit::NoRepository.code()
+        && good.clone().next().is_some()
+        && good.all(|other| other.finished > event.finished)
 }
 
 /// A file below the backup root.
@@ -267,8 +281,9 @@ fn of_files(
 ) {
     let bytes: u64 = files.iter().map(|file| file.bytes).sum();
     let seen = format!(
-        "{source}: {} files, {bytes} bytes in {}, {keep} are kept",
+        "{source}: {} files, {} in {}, {keep} are kept",
         files.len(),
+        size(bytes),
         directory.display()
     );
     if files.len() > keep {
@@ -282,7 +297,7 @@ fn of_files(
     if let (Some(before), Some(last)) = (before, files.last())
         && before.path != last.path
     {
-        let grown = format!("{source}: {} bytes, a week before {}", last.bytes, before.bytes);
+        let grown = format!("{source}: {}, a week before {}", size(last.bytes), size(before.bytes));
         let too_much = last.bytes > before.bytes.saturating_mul(GROWTH);
         if too_much { answer.against(grown) } else { answer.for_it(grown) }
     }

@@ -136,8 +136,12 @@ pub fn config_of_environment(environment: &Environment) -> Result<Option<String>
         r#"{ env = "RESTIC_PASSWORD" }"#.to_owned()
     } else if let Some(path) = environment.get("RESTIC_PASSWORD_FILE") {
         format!("{{ file = {} }}", quoted(path))
-    } else if environment.get("RESTIC_PASSWORD_COMMAND").is_some() {
-        return Err("RESTIC_PASSWORD_COMMAND is not supported; use RESTIC_PASSWORD_FILE".into());
+    } else if let Some(command) = environment.get("RESTIC_PASSWORD_COMMAND") {
+        let words = shlex::split(command).filter(|words| !words.is_empty()).ok_or(
+            "RESTIC_PASSWORD_COMMAND has an open quote or is empty; it is split into words as a shell does",
+        )?;
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        format!("{{ command = [{}] }}", words.join(", "))
     } else {
         return Err(
             "RESTIC_REPOSITORY is set without a password; set RESTIC_PASSWORD_FILE too".into()

@@ -5,17 +5,20 @@
 //! them. Secrets are referred to, never written in the config. Messages give file, line and column
 //! but not the line itself, because it might contain a password that was written there by mistake.
 
+mod draft;
 mod envfile;
 mod fleet;
 mod ini;
 mod model;
 mod names;
 mod order;
+mod places;
 mod rclone;
 mod recovery;
 mod references;
 mod remote;
 pub mod secret;
+mod secret_command;
 mod template;
 
 use std::{
@@ -35,6 +38,7 @@ use toml::{
 
 use self::secret::Environment;
 pub use self::{
+    draft::{DraftSecret, DraftValue, Drafting, SourceDraft},
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
     fleet::{FleetHostSettings, FleetSettings},
     model::{
@@ -42,6 +46,7 @@ pub use self::{
     },
     names::RepositoryNames,
     order::{RecoveryOrder, RecoveryStage},
+    places::{SYSTEM_CONFIG, default_config, new_config_path},
     recovery::{RecoverySettings, SecretsKept},
     references::References,
     template::TEMPLATE,
@@ -62,6 +67,7 @@ pub struct SourceKind {
     stage: RecoveryStage,
     build: Box<Build>,
     schema: fn(&mut SchemaGenerator) -> Schema,
+    draft: Option<(&'static str, Drafting)>,
 }
 
 /// Parses a source's table, and returns a function that creates the source. Secrets are read only
@@ -94,7 +100,26 @@ impl SourceKind {
                 }) as Box<Make>)
             }),
             schema: C::json_schema,
+            draft: None,
         }
+    }
+
+    /// Lets `config init` write sources of this kind. `form` describes the text that `drafting` expects, such as `DIRECTORY`.
+    #[must_use]
+    pub fn drafted(self, form: &'static str, drafting: Drafting) -> Self {
+        Self { draft: Some((form, drafting)), ..self }
+    }
+
+    /// The word in `type = "…"`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The text that a draft is made of, in words, and the function that makes it; `None` if `config init` cannot write this kind.
+    #[must_use]
+    pub fn draft(&self) -> Option<(&'static str, Drafting)> {
+        self.draft
     }
 
     /// Sets when sources of this kind are recovered, unless their table has `after` [default: with
@@ -214,6 +239,11 @@ impl Config {
         }
         let effective = toml::Table::deserialize(toml::de::Deserializer::from(document.clone()))
             .map_err(shape)?;
+        for (key, path) in places::defaults_of_user(environment) {
+            let path = DeValue::String(path.to_string_lossy().into_owned().into());
+            let key = Spanned::new(0..0, key.into());
+            document.get_mut().entry(key).or_insert(Spanned::new(0..0, path));
+        }
         let tables = take_table(document.get_mut(), "source")
             .map_err(|span| error("`source` must be a table of tables".into(), Some(span)))?;
         let settings =

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{
     fleet::FleetSettings,
+    places::{SYSTEM_CACHE, SYSTEM_STATE},
     recovery::RecoverySettings,
     secret::{SecretError, SecretRef},
 };
@@ -36,7 +37,8 @@ pub struct Settings {
     /// lost host.
     #[serde(default)]
     pub host: Option<HostName>,
-    /// Directory with the history and the queue of this host's runs.
+    /// Directory with the history and the queue of this host's runs [default: `/var/lib/kaleem-dr`; for a user who may not
+    /// write there `$XDG_STATE_HOME/kaleem-dr`, or else `~/.local/state/kaleem-dr`].
     #[serde(default = "state_directory")]
     pub state_directory: PathBuf,
     /// Directory for scratch targets of drills and verifications, and for unpacking staged files
@@ -44,7 +46,8 @@ pub struct Settings {
     /// restored to files.
     #[serde(default)]
     pub scratch_directory: Option<PathBuf>,
-    /// Cache directory for index and trees of remote repositories.
+    /// Cache directory for index and trees of remote repositories [default: `/var/cache/kaleem-dr`; for a user who may not
+    /// write there `$XDG_CACHE_HOME/kaleem-dr`, or else `~/.cache/kaleem-dr`].
     #[serde(default = "cache_directory")]
     pub cache_directory: PathBuf,
     /// Repositories, by name. Without `--repo`, the one named `local` or the only one is used.
@@ -126,11 +129,11 @@ impl OplogSettings {
 }
 
 fn state_directory() -> PathBuf {
-    "/var/lib/kaleem-dr".into()
+    SYSTEM_STATE.into()
 }
 
 fn cache_directory() -> PathBuf {
-    "/var/cache/kaleem-dr".into()
+    SYSTEM_CACHE.into()
 }
 
 impl Settings {

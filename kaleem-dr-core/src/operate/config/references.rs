@@ -74,13 +74,17 @@ impl References {
 /// The secret that a table refers to, if it is a reference.
 fn secret(table: &Table) -> Option<SecretRef> {
     let mut entries = table.iter();
-    let (Some((kind, Value::String(value))), None) = (entries.next(), entries.next()) else {
+    let (Some((kind, value)), None) = (entries.next(), entries.next()) else {
         return None;
     };
-    match kind.as_str() {
-        "file" => Some(SecretRef::File(value.into())),
-        "env" => Some(SecretRef::Env(value.clone())),
-        "credential" => Some(SecretRef::Credential(value.clone())),
+    match (kind.as_str(), value) {
+        ("file", Value::String(value)) => Some(SecretRef::File(value.into())),
+        ("env", Value::String(value)) => Some(SecretRef::Env(value.clone())),
+        ("credential", Value::String(value)) => Some(SecretRef::Credential(value.clone())),
+        ("command", Value::Array(words)) => {
+            let words = words.iter().map(|word| word.as_str().map(str::to_owned));
+            Some(SecretRef::Command(words.collect::<Option<_>>()?))
+        }
         _ => None,
     }
 }

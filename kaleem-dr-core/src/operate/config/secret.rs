@@ -19,8 +19,10 @@ use serde::{
     de::{Error as _, MapAccess, Visitor},
 };
 
-/// The location of a secret: `{ file = "/etc/restic.pass" }`, `{ env = "MONGO_URI" }` or `{
-/// credential = "mongo-uri" }`.
+use super::secret_command;
+
+/// The location of a secret: `{ file = "/etc/restic.pass" }`, `{ env = "MONGO_URI" }`, `{
+/// credential = "mongo-uri" }` or `{ command = ["pass", "show", "restic"] }`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretRef {
@@ -31,7 +33,14 @@ pub enum SecretRef {
     Env(String),
     /// A file of this name in `$CREDENTIALS_DIRECTORY` (systemd's `LoadCredential=`).
     Credential(String),
+    /// A program with its arguments, which prints the secret. It runs without a shell, at most for a minute and once in each run
+    /// of kaleem-dr; white space around its output is removed.
+    Command(Vec<String>),
 }
+
+/// The forms of a reference, for messages.
+const FORMS: &str =
+    "{ file = \"…\" }, { env = \"…\" }, { credential = \"…\" } or { command = [\"…\"] }";
 
 impl fmt::Display for SecretRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -39,6 +48,10 @@ impl fmt::Display for SecretRef {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Env(name) => write!(f, "environment variable {name}"),
             Self::Credential(name) => write!(f, "systemd credential {name}"),
+            // Arguments may be secrets, although they should not be.
+            Self::Command(words) => {
+                write!(f, "output of the command {}", words.first().map_or("", String::as_str))
+            }
         }
     }
 }
@@ -52,29 +65,44 @@ impl<'de> Deserialize<'de> for SecretRef {
             type Value = SecretRef;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the location of a secret: { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }")
+                write!(f, "the location of a secret: {FORMS}")
             }
 
             fn visit_str<E: serde::de::Error>(self, _secret: &str) -> Result<SecretRef, E> {
-                Err(E::custom(
-                    "secrets are not allowed in the config; set the location of the secret: { file = \"…\" }, { env = \"…\" } or { credential = \"…\" }",
-                ))
+                Err(E::custom(format!(
+                    "secrets are not allowed in the config; set the location of the secret: {FORMS}"
+                )))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
                 let kind: String = map
                     .next_key()?
                     .ok_or_else(|| A::Error::custom("an empty table does not refer to a secret"))?;
-                let value: String = map.next_value()?;
+                let secret = if kind == "command" {
+                    // Without the parser's message, which would quote a value of another type.
+                    let words: Vec<String> = map.next_value().map_err(|_| {
+                        A::Error::custom("`command` must be a list: a program and its arguments")
+                    })?;
+                    if words.first().is_none_or(String::is_empty) {
+                        return Err(A::Error::custom("`command` needs a program"));
+                    }
+                    SecretRef::Command(words)
+                } else {
+                    let value: String = map.next_value()?;
+                    match kind.as_str() {
+                        "file" => SecretRef::File(value.into()),
+                        "env" => SecretRef::Env(value),
+                        "credential" => SecretRef::Credential(value),
+                        _ => {
+                            const KINDS: &[&str] = &["file", "env", "credential", "command"];
+                            return Err(A::Error::unknown_field(&kind, KINDS));
+                        }
+                    }
+                };
                 if map.next_key::<String>()?.is_some() {
                     return Err(A::Error::custom("set one location of the secret, not two"));
                 }
-                match kind.as_str() {
-                    "file" => Ok(SecretRef::File(value.into())),
-                    "env" => Ok(SecretRef::Env(value)),
-                    "credential" => Ok(SecretRef::Credential(value)),
-                    _ => Err(A::Error::unknown_field(&kind, &["file", "env", "credential"])),
-                }
+                Ok(secret)
             }
         }
 
@@ -93,6 +121,10 @@ impl<'de> Deserialize<'de> for SecretRef {
 pub struct Environment {
     variables: BTreeMap<String, SecretString>,
     read: Arc<Mutex<Vec<SecretString>>>,
+    /// Output of the commands that have run.
+    printed: Arc<Mutex<BTreeMap<Vec<String>, SecretString>>>,
+    /// User without root's rights, whose state and cache are in the home directory.
+    is_user: bool,
 }
 
 impl fmt::Debug for Environment {
@@ -107,7 +139,7 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
             .into_iter()
             .map(|(name, value)| (name.into(), SecretString::from(value.into())))
             .collect();
-        Self { variables, read: Arc::default() }
+        Self { variables, ..Self::default() }
     }
 }
 
@@ -115,9 +147,23 @@ impl Environment {
     /// The process environment; variables that are not UTF-8 are left out.
     #[must_use]
     pub fn of_process() -> Self {
-        std::env::vars_os()
+        let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect()
+            .collect();
+        Self { is_user: !nix::unistd::geteuid().is_root(), ..variables }
+    }
+
+    /// Sets whether this is the environment of a user without root's rights. The defaults of
+    /// `state_directory` and `cache_directory` depend on it.
+    #[must_use]
+    pub fn of_user(self, is_user: bool) -> Self {
+        Self { is_user, ..self }
+    }
+
+    /// Reports whether this is the environment of a user without root's rights.
+    #[must_use]
+    pub fn is_user(&self) -> bool {
+        self.is_user
     }
 
     /// Overrides these variables by others.
@@ -157,6 +203,7 @@ impl Environment {
                 let read = fs::read(&path).and_then(decoded);
                 trimmed(read.map_err(|cause| SecretError::Unreadable { path, cause })?)
             }
+            SecretRef::Command(words) => trimmed(self.output_of(words)?),
         };
         if text.is_empty() {
             return Err(SecretError::Empty(secret.clone()));
@@ -164,6 +211,21 @@ impl Environment {
         let text = SecretString::from(text);
         self.read.lock().unwrap_or_else(PoisonError::into_inner).push(text.clone());
         Ok(text)
+    }
+
+    /// The output of a command, which runs once: it may ask the operator for something.
+    fn output_of(&self, words: &[String]) -> Result<String, SecretError> {
+        let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = printed.get(words) {
+            return Ok(known.expose_secret().to_owned());
+        }
+        let failed = |cause| SecretError::Command {
+            program: words.first().cloned().unwrap_or_default(),
+            cause,
+        };
+        let output = secret_command::output(words).and_then(decoded).map_err(failed)?;
+        printed.insert(words.to_vec(), SecretString::from(output.clone()));
+        Ok(output)
     }
 
     /// All secrets that were read so far.
@@ -237,6 +299,15 @@ pub enum SecretError {
         "the systemd credential {0} does not exist because CREDENTIALS_DIRECTORY is not set; check LoadCredential= in the unit"
     )]
     NoCredentials(String),
+    /// The command that prints the secret failed.
+    #[error("the command {program}, which prints the secret, failed")]
+    Command {
+        /// The program, without its arguments.
+        program: String,
+        /// The reason.
+        #[source]
+        cause: std::io::Error,
+    },
     /// The secret exists, but is empty.
     #[error("the secret in {0} is empty")]
     Empty(SecretRef),
@@ -287,6 +358,28 @@ mod tests {
         assert!(error.contains(&format!("chmod 600 {}", path.display())), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(environment.secret(&SecretRef::File(path)).unwrap().expose_secret(), "s3cret");
+    }
+
+    #[test]
+    fn a_command_runs_once_without_a_shell_and_its_output_is_trimmed() {
+        let directory = tempfile::tempdir().unwrap();
+        let count = directory.path().join("count");
+        let script = format!("echo >>'{}'; printf '  s3cret $1\\n\\n'", count.display());
+        let command = SecretRef::Command(["sh", "-c", &script].map(str::to_owned).to_vec());
+        let environment = Environment::default();
+        for _ in 0..2 {
+            assert_eq!(environment.secret(&command).unwrap().expose_secret(), "s3cret $1");
+        }
+        assert_eq!(fs::read_to_string(&count).unwrap().len(), 1, "it runs once");
+
+        let fails = "echo canary; echo canary >/dev/stdout; exit 3";
+        let command = SecretRef::Command(["sh", "-c", fails].map(str::to_owned).to_vec());
+        let error = environment.secret(&command).unwrap_err();
+        assert!(format!("{error:?}").contains("exit status: 3"), "{error:?}");
+        assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        let missing = SecretRef::Command(vec!["/nonexistent/pass".to_owned()]);
+        let error = environment.secret(&missing).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/pass"), "{error}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
         ledger::{EventKind, Ledger, LedgerError, Part},
         repository::Location,
     },
-    ground::{SourceName, diagnosis::Diagnosis, error_chain},
+    ground::{SourceName, diagnosis::Diagnosis, error_chain, size::size},
     operate::config::{Settings, secret::Environment},
     recovery::source::Restorable,
 };
@@ -106,11 +106,12 @@ fn of_space(
         && free < bytes.saturating_mul(ROOM_FOR_DUMPS)
     {
         found.push(
-            Diagnosis::error("disk-room-short", format!("{shown} ({what}) has {free} bytes free"))
-                .because(format!(
-                    "{next} has {bytes} bytes: the next run may not have enough space"
-                ))
-                .fix("free up space, lower `staged.keep`, or use a larger disk"),
+            Diagnosis::error(
+                "disk-room-short",
+                format!("{shown} ({what}) has {} free", size(free)),
+            )
+            .because(format!("{next} has {}: the next run may not have enough space", size(*bytes)))
+            .fix("free up space, lower `staged.keep`, or use a larger disk"),
         );
     }
     if space.free_percent() < min_percent {
@@ -119,8 +120,9 @@ fn of_space(
             Diagnosis::warning(
                 "disk-space-low",
                 format!(
-                    "{shown} ({what}) is {percent} % free: {free} of {} bytes",
-                    space.total_bytes
+                    "{shown} ({what}) is {percent} % free: {} of {}",
+                    size(free),
+                    size(space.total_bytes)
                 ),
             )
             .because(format!("less than {min_percent} % (`doctor.min_free_percent`)"))

@@ -105,7 +105,7 @@ fn cases() -> Vec<Case> {
         case("disk-inodes-low", Warning, "inodes", |place| {
             place.machine.space = Some(Space { free_bytes: 900, free_inodes: 1, ..LOW });
         }),
-        case("disk-room-short", Error, "199 bytes free", |place| {
+        case("disk-room-short", Error, "199 B free", |place| {
             place.machine.space = Some(LOW);
             place.write("staged/stub/stub-1.tar", &"x".repeat(100));
             let staged = format!(

@@ -153,26 +153,39 @@ fn control_cell(control: Option<&Control>, words: &Words) -> (&'static str, &'st
 
 fn over_time(html: &mut String, report: &ProofReport, words: &Words) {
     let _ = writeln!(html, "<h2>{}</h2>", words.over_time);
-    let limit = |hours: Option<u32>, unit: f64| {
-        hours.map(|hours| (f64::from(hours) * 3600.0 / unit, words.limit))
-    };
+    let limit = report.objectives.rpo_hours.map(|hours| f64::from(hours) * 3600.0);
+    let (series, limit, unit) = in_one_unit(rpo_series(report), limit, words);
     let rpo = Plot {
         label: words.rpo_title,
-        unit: words.hours,
-        series: rpo_series(report),
-        limit: limit(report.objectives.rpo_hours, 3600.0),
+        unit,
+        series,
+        limit: limit.map(|limit| (limit, words.limit)),
         joined: true,
     };
     figure(html, words.rpo_title, words.rpo_meaning, &rpo, words);
     // The limit applies to all sources together: next to single sources it would mislead.
-    let rto = Plot {
-        label: words.rto_title,
-        unit: words.seconds,
-        series: rto_series(&report.proofs),
-        limit: None,
-        joined: false,
-    };
+    let (series, _, unit) = in_one_unit(rto_series(&report.proofs), None, words);
+    let rto = Plot { label: words.rto_title, unit, series, limit: None, joined: false };
     figure(html, words.rto_title, words.rto_meaning, &rto, words);
+}
+
+/// Turns seconds into the unit that fits the largest of them.
+fn in_one_unit(
+    mut series: Vec<Series>,
+    limit: Option<f64>,
+    words: &Words,
+) -> (Vec<Series>, Option<f64>, &'static str) {
+    let values = series.iter().flat_map(|series| &series.points).map(|(_, seconds)| *seconds);
+    let highest = values.chain(limit).fold(0.0, f64::max);
+    let (unit, word) = match highest {
+        ..120.0 => (1.0, words.seconds),
+        ..7200.0 => (60.0, words.minutes),
+        _ => (3600.0, words.hours),
+    };
+    for (_, value) in series.iter_mut().flat_map(|series| &mut series.points) {
+        *value /= unit;
+    }
+    (series, limit.map(|limit| limit / unit), word)
 }
 
 fn figure(html: &mut String, title: &str, meaning: &str, plot: &Plot<'_>, words: &Words) {
@@ -193,9 +206,10 @@ fn by_source(proofs: &[Proof]) -> BTreeMap<&str, Vec<&Proof>> {
 
 /// The age of the newest proven data: just before and after each proof, and at the end of the
 /// drill.
+/// In seconds.
 fn rpo_series(report: &ProofReport) -> Vec<Series> {
-    let hours = |later: jiff::Timestamp, earlier: jiff::Timestamp| {
-        later.duration_since(earlier).as_secs_f64() / 3600.0
+    let seconds = |later: jiff::Timestamp, earlier: jiff::Timestamp| {
+        later.duration_since(earlier).as_secs_f64()
     };
     let of = |(source, proofs): (&str, Vec<&Proof>)| {
         let mut points = Vec::new();
@@ -205,10 +219,10 @@ fn rpo_series(report: &ProofReport) -> Vec<Series> {
             .filter(|proof| proof.proven.is_some_and(|level| level >= report.objectives.proof))
         {
             if let Some(newest) = newest {
-                points.push((proof.at, hours(proof.at, newest)));
+                points.push((proof.at, seconds(proof.at, newest)));
             }
             newest = newest.max(Some(proof.consistent_at));
-            points.extend(newest.map(|newest| (proof.at, hours(proof.at, newest))));
+            points.extend(newest.map(|newest| (proof.at, seconds(proof.at, newest))));
         }
         Series { name: source.to_owned(), points }
     };

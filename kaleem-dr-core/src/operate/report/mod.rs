@@ -10,15 +10,13 @@ mod escape;
 mod html;
 mod markdown;
 mod plot;
-mod size;
 mod words;
 
-use jiff::Timestamp;
-
-pub use self::{duration::duration, size::size};
+pub use self::duration::duration;
+pub use crate::ground::size::size;
 use crate::{
     engine::ledger::{ChainedReport, Ledger, LedgerError, Proof},
-    ground::{Exit, RunId, language::Language},
+    ground::{Exit, RunId, language::Language, moment::moment},
     recovery::{
         drill::{DrillReport, broken_links},
         objectives::Objectives,
@@ -138,9 +136,4 @@ impl ProofReport {
     fn is_proven(&self) -> bool {
         self.drill.exit.code() == 0 && self.broken.is_empty()
     }
-}
-
-/// A time to the second, in UTC.
-fn moment(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

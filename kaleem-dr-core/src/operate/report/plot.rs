@@ -75,7 +75,7 @@ impl Plot<'_> {
                 y(value),
                 left - 8.0,
                 y(value) + 4.0,
-                number(value)
+                number(value, top)
             );
         }
         let format = if span > 3.0 * 86_400.0 { "%Y-%m-%d" } else { "%m-%d %H:%M" };
@@ -101,7 +101,7 @@ impl Plot<'_> {
                 WIDTH - right,
                 y(limit) - 5.0,
                 escape(name),
-                number(limit)
+                number(limit, top)
             );
         }
         for (at, series) in self.series.iter().enumerate() {
@@ -127,7 +127,7 @@ impl Plot<'_> {
                         x(*time),
                         y(*value),
                         escape(&series.name),
-                        number(*value),
+                        number(*value, top),
                         escape(self.unit),
                         super::moment(*time)
                     );
@@ -161,8 +161,15 @@ fn nice_top(highest: f64) -> f64 {
         .unwrap_or(20.0 * power)
 }
 
-fn number(value: f64) -> String {
-    let text = format!("{value:.2}");
+/// A value on an axis that ends at `top`, with as many digits as its steps need.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number of digits, never negative"
+)]
+fn number(value: f64, top: f64) -> String {
+    let digits = (2.0 - top.log10().floor()).clamp(2.0, 12.0) as usize;
+    let text = format!("{value:.digits$}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
@@ -178,9 +185,20 @@ mod tests {
             assert!((nice_top(highest) - top).abs() < 1e-9, "{highest}: {}", nice_top(highest));
         }
         assert_eq!(
-            (number(2.50), number(40.0), number(0.0)),
-            ("2.5".to_owned(), "40".to_owned(), "0".to_owned())
+            [number(2.50, 4.0), number(40.0, 40.0), number(0.0, 1.0)],
+            ["2.5".to_owned(), "40".to_owned(), "0".to_owned()]
         );
+    }
+
+    #[test]
+    fn no_two_labels_of_an_axis_are_equal() {
+        for top in [0.000_2, 0.02, 0.1, 0.8, 1.0, 4.0, 26.0, 2000.0] {
+            let labels: Vec<String> =
+                (0..=4).map(|step| number(top * f64::from(step) / 4.0, top)).collect();
+            let mut different = labels.clone();
+            different.dedup();
+            assert_eq!(labels, different, "{top}");
+        }
     }
 
     #[test]

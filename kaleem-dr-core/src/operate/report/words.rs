@@ -56,6 +56,7 @@ pub(super) struct Words {
     pub(super) chain_whole: &'static str,
     pub(super) chain_broken: &'static str,
     pub(super) hours: &'static str,
+    pub(super) minutes: &'static str,
     pub(super) seconds: &'static str,
     levels: [&'static str; 4],
 }
@@ -135,6 +136,7 @@ const ENGLISH: Words = Words {
     chain_whole: "The chain up to this report is intact; its length:",
     chain_broken: "THE CHAIN IS BROKEN:",
     hours: "hours",
+    minutes: "minutes",
     seconds: "seconds",
     levels: ["stored", "readable", "parsed", "restored and equal"],
 };
@@ -188,6 +190,7 @@ const ARABIC: Words = Words {
     chain_whole: "السلسلة حتى هذا التقرير سليمة؛ طولها:",
     chain_broken: "السلسلة مكسورة:",
     hours: "ساعة",
+    minutes: "دقيقة",
     seconds: "ثانية",
     levels: ["محفوظ", "مقروء", "سليم البنية", "مستعاد ومطابق"],
 };

@@ -15,7 +15,7 @@ use crate::{
     engine::repository::Location,
     ground::{SourceName, language::Language},
     operate::config::{
-        Config,
+        Config, SYSTEM_CONFIG,
         secret::{Environment, SecretRef},
     },
     recovery::source::Restorable,
@@ -103,6 +103,10 @@ fn written(
     let stock = main.map_or_else(|| "REPOSITORY".to_owned(), |place| place.location.clone());
     // Writing to a string cannot fail, here and below.
     let _ = write!(text, "# {}\n\n{}\n\n{}\n\n", words.title, words.opening, words.config(path));
+    // Every command of the runbook then uses this config, also `bootstrap`, which writes it.
+    if path.is_absolute() && path != Path::new(SYSTEM_CONFIG) {
+        code(&mut text, &[format!("export KALEEM_DR_CONFIG={}", path.display())]);
+    }
     the_day_itself(&mut text, words, places);
     let _ = write!(
         text,
@@ -173,7 +177,7 @@ fn the_day_itself(text: &mut String, words: &Words, places: &[Place]) {
 fn bootstrap_command(place: &Place) -> String {
     let password = match &place.password {
         SecretRef::File(path) => path.display().to_string(),
-        SecretRef::Env(_) | SecretRef::Credential(_) => "PASSWORD".to_owned(),
+        _ => "PASSWORD".to_owned(),
     };
     let mut command =
         format!("kaleem-dr bootstrap --from {} --password-file {password}", place.location);
@@ -193,9 +197,7 @@ fn stock_commands(main: Option<&Place>, location: &str) -> Vec<String> {
             SecretRef::File(path) => {
                 commands.push(format!("export RESTIC_PASSWORD_FILE={}", path.display()));
             }
-            SecretRef::Env(_) | SecretRef::Credential(_) => {
-                commands.push("export RESTIC_PASSWORD_FILE=…".to_owned());
-            }
+            _ => commands.push("export RESTIC_PASSWORD_FILE=…".to_owned()),
         }
     }
     commands.push(format!("restic -r {location} snapshots"));

@@ -58,6 +58,12 @@ impl Words {
             (Language::En, SecretRef::Credential(name)) => {
                 format!("the systemd credential `{name}`")
             }
+            (Language::En, SecretRef::Command(words)) => {
+                format!("printed by the command `{}`", words.join(" "))
+            }
+            (Language::Ar, SecretRef::Command(words)) => {
+                format!("يطبعها الأمر `{}`", words.join(" "))
+            }
             (Language::Ar, SecretRef::File(path)) => format!("في الملف `{}`", path.display()),
             (Language::Ar, SecretRef::Env(name)) => format!("في المتغير `{name}`"),
             (Language::Ar, SecretRef::Credential(name)) => format!("اعتماد systemd ‏`{name}`"),

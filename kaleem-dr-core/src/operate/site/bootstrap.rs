@@ -16,7 +16,7 @@ use crate::{
         },
         config::{
             SourceKind, parse_env_file,
-            secret::{Environment, SecretString},
+            secret::{Environment, SecretRef, SecretString},
         },
         doctor::{DoctorReport, Host},
         installation::{
@@ -107,6 +107,7 @@ pub(super) async fn set_up(
     for secret in needed {
         let value = value_of(&secret, (wanted, &config, sealed.as_ref()), environment);
         let value = match value {
+            None if matches!(secret.place, SecretRef::Command(_)) => None,
             None => ask(&secret).await.map(|value| (value, Placement::Typed)),
             known => known,
         };
@@ -254,6 +255,9 @@ fn value_of(
     (wanted, config, sealed): (&Bootstrap, &NewConfig, Option<&SealedSecrets>),
     environment: &Environment,
 ) -> Option<(SecretString, Placement)> {
+    if matches!(secret.place, SecretRef::Command(_)) {
+        return Some((secret.value(environment).ok()?, Placement::Present));
+    }
     let given = wanted.secrets.get(&secret.key).or_else(|| config.known(&secret.key));
     let sealed = || sealed.and_then(|sealed| sealed.value(&secret.key));
     given

@@ -17,6 +17,7 @@ mod evidence;
 mod export;
 mod files;
 mod fleet;
+mod first_config;
 mod forget;
 mod from_nothing;
 mod init;

@@ -12,6 +12,7 @@ use crate::{
         ProofLevel, SourceError, error_chain,
         finding::Finding,
         progress::{StageProgress, Unit},
+        size::size,
     },
     recovery::{
         point::PointReader,
@@ -89,7 +90,7 @@ impl Verification {
         self.report.findings.extend(wrong.into_iter().map(Finding::error));
         self.report
             .checked
-            .push(format!("{objects} objects of {size_bytes} bytes hash to their names"));
+            .push(format!("{objects} objects of {} hash to their names", size(size_bytes)));
         self.reach(ProofLevel::Stored, 0);
         if depth == Depth::Objects {
             return Ok(None);
@@ -113,7 +114,7 @@ impl Verification {
             return Ok(None);
         }
         if totals.files > 0 || artifacts.is_empty() {
-            let read = format!("{} files of {} bytes can be read", totals.files, totals.size_bytes);
+            let read = format!("{} files of {} can be read", totals.files, size(totals.size_bytes));
             self.report.checked.push(read);
         }
         Ok(Some(FilesReport::of_read(&totals, artifacts)))

@@ -1,6 +1,6 @@
 //! Sizes for people.
 
-/// Formats a size like `1.4 GiB`, as restic does.
+/// Formats a number of bytes like `1.4 GiB`, as restic does.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "a size for people")]
 pub fn size(bytes: u64) -> String {
