@@ -7,7 +7,7 @@ use crate::{
         alarm, backup, bootstrap, check, checklist, completions, config, copy, diff, doctor, drill,
         dump, export, find, forget, history, init, key, ls, metrics, migrate, notify, oplog,
         points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule,
-        snapshot, snapshots, status, unlock, verify,
+        serve, snapshot, snapshots, status, unlock, verify,
     },
     global::Global,
 };
@@ -128,6 +128,9 @@ pub enum Command {
     Checklist(checklist::Checklist),
     /// Connect to each source, and show what a backup would find
     Probe,
+    /// Show status, points, drills, alarms and history in a browser, and as a JSON API; only reads
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(serve::Serve),
     /// Send a test notification, or report a failed unit
     Notify(notify::Notify),
     /// Print metrics in the Prometheus text format

@@ -11,7 +11,11 @@ use clap::Subcommand;
 use kaleem_dr_core::{
     Site,
     ground::{Exit, SourceName},
-    operate::config::{TEMPLATE, schema},
+    operate::{
+        config::{TEMPLATE, schema},
+        document::DOCUMENTS,
+        serve,
+    },
 };
 use serde_json::{Value, json};
 
@@ -27,8 +31,11 @@ use crate::{
 pub enum ConfigCommand {
     /// Check the config, and print its repositories and sources
     Check,
-    /// Print the JSON schema of the config
-    Schema,
+    /// Print the JSON schema of the config, or of what a command prints with --json
+    Schema {
+        /// Document: `status`, `backup`, `api-points` … [default: the config; `list` lists all]
+        document: Option<String>,
+    },
     /// Write a commented config as a starting point
     Init {
         /// Path of the new config; `-` prints it [default: that of --config, or else
@@ -44,9 +51,10 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
             let warnings = site.check_config()?;
             print(&site, &warnings, context.global.json)?;
         }
-        ConfigCommand::Schema => {
+        ConfigCommand::Schema { document: None } => {
             line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?;
         }
+        ConfigCommand::Schema { document: Some(name) } => print_schema(&name)?,
         ConfigCommand::Init { path: Some(path) } if path == Path::new("-") => {
             line(TEMPLATE.trim_end())?;
         }
@@ -79,6 +87,20 @@ pub fn config(context: &Context, command: ConfigCommand) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Prints the schema of a document, or the names of all.
+fn print_schema(name: &str) -> Printed {
+    let all = || DOCUMENTS.iter().chain(&serve::DOCUMENTS);
+    if name == "list" {
+        return all().try_for_each(|document| line(document.name));
+    }
+    let found = all().find(|document| document.name == name).ok_or_else(|| {
+        Failure::usage(format!(
+            "no document is named `{name}`; `kaleem-dr config schema list` lists them"
+        ))
+    })?;
+    line(&serde_json::to_string_pretty(&found.schema())?)
 }
 
 fn print(site: &Site, warnings: &[String], json: bool) -> Printed {

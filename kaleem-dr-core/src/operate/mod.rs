@@ -5,6 +5,7 @@ pub mod bootstrap;
 pub mod checklist;
 pub mod config;
 pub mod doctor;
+pub mod document;
 mod history;
 pub mod hook;
 mod host_facts;
@@ -18,5 +19,7 @@ pub mod recover;
 pub mod report;
 pub mod runbook;
 pub mod schedule;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod site;
 pub mod tripwire;

@@ -8,6 +8,7 @@ mod error;
 mod event;
 mod mirrors;
 mod proofs;
+mod select;
 mod slices;
 mod trim;
 
@@ -30,6 +31,7 @@ pub use self::{
     event::{Event, EventKind, Part, PastEvent, PastPart},
     mirrors::{MirrorRecord, Postponed},
     proofs::{ChainedReport, Proof},
+    select::{ListedEvent, Selection},
     trim::LedgerLimits,
 };
 use crate::ground::RunId;

@@ -15,6 +15,7 @@ mod recovery;
 mod references;
 mod remote;
 pub mod secret;
+mod serve;
 mod template;
 
 use std::{
@@ -42,6 +43,7 @@ pub use self::{
     order::{RecoveryOrder, RecoveryStage},
     recovery::{RecoverySettings, SecretsKept},
     references::References,
+    serve::{SHORTEST_TOKEN, ServeSettings},
     template::TEMPLATE,
 };
 use crate::{
@@ -315,7 +317,11 @@ fn fault_of_names(
             "`backup.also` names {unknown}, but there is no [repository.{unknown}]"
         ));
     }
-    settings.monitoring.fault().or_else(|| settings.recovery.fault())
+    settings
+        .monitoring
+        .fault()
+        .or_else(|| settings.recovery.fault())
+        .or_else(|| settings.serve.as_ref()?.fault())
 }
 
 /// Every `key = { file = "…" }` of a source's table, which is the common form of references to

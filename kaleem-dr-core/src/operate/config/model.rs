@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{
     recovery::RecoverySettings,
     secret::{SecretError, SecretRef},
+    serve::ServeSettings,
 };
 use crate::{
     engine::{
@@ -87,6 +88,9 @@ pub struct Settings {
     /// Knowledge that snapshots keep for the recovery of a lost machine.
     #[serde(default)]
     pub recovery: RecoverySettings,
+    /// The page of `kaleem-dr serve`. With this table, `schedule install` installs its service.
+    #[serde(default)]
+    pub serve: Option<ServeSettings>,
 }
 
 impl Settings {
