@@ -6,8 +6,8 @@ use crate::{
     commands::{
         alarm, backup, bootstrap, check, checklist, completions, config, copy, diff, doctor, drill,
         dump, export, find, forget, history, init, key, ls, metrics, migrate, notify, oplog,
-        points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule,
-        serve, snapshot, snapshots, status, unlock, verify,
+        points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule, serve,
+        snapshot, snapshots, status, unlock, verify,
     },
     global::Global,
 };

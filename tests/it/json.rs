@@ -27,7 +27,9 @@ fn strict(mut schema: Value) -> Value {
             Value::Object(fields) => {
                 let is_closable = fields.contains_key("properties")
                     && !fields.contains_key("additionalProperties")
-                    && !["oneOf", "anyOf", "allOf", "$ref"].iter().any(|key| fields.contains_key(*key));
+                    && !["oneOf", "anyOf", "allOf", "$ref"]
+                        .iter()
+                        .any(|key| fields.contains_key(*key));
                 fields.values_mut().for_each(close);
                 if is_closable {
                     fields.insert("additionalProperties".to_owned(), json!(false));

@@ -4,9 +4,24 @@ use std::{
     ffi::OsStr,
     fs,
     os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _, net::UnixListener},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
+use kaleem_dr_core::{
+    ArtifactPath, CancellationToken, Repository, RunId, Source, SourceError, SourceName,
+    engine::{
+        artifact::Capture,
+        repository::{Access, Location, LockKind, SaveOptions},
+        source::Probe,
+    },
+    ground::progress::{ProgressSink, Silent},
+    operate::config::secret::SecretString,
+};
 use nix::sys::signal::Signal;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -150,7 +165,8 @@ async fn every_view_and_every_part_of_the_api_shows_what_the_commands_print() {
         assert_is(document, &answer.json());
     }
     assert_is("api-error", &page.get("/api/v1/history/01J00000000000000000000000").await.json());
-    for missing in ["/nothing", "/history/01J00000000000000000000000", "/drills/x", "/snapshots/ab"] {
+    for missing in ["/nothing", "/history/01J00000000000000000000000", "/drills/x", "/snapshots/ab"]
+    {
         let answer = page.get(missing).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{missing}");
         assert!(answer.text.contains("Not found"), "{missing}: {}", answer.text);
@@ -212,7 +228,7 @@ async fn views_say_what_an_operator_must_know() {
     assert!(alarms.contains("files are gone"), "{alarms}");
     assert!(alarms.contains("kaleem-dr alarm acknowledge configs"), "{alarms}");
     let bad = page.get("/history?outcome=bad").await.is_ok().text;
-    assert!(bad.contains("partly done") && !bad.contains(">replicate<"), "{bad}");
+    assert!(bad.contains("partly done") && !bad.contains("<code dir=\"ltr\">replicate"), "{bad}");
     let of_source = page.get("/history?source=other&kind=backup").await.is_ok().text;
     assert!(of_source.contains("1–2"), "{of_source}");
     let nothing = page.get("/history?kind=prune").await.is_ok().text;
@@ -227,7 +243,8 @@ async fn views_say_what_an_operator_must_know() {
     // What is in a point, whatever its names are.
     let snapshot = newest(&site, "configs");
     let tree = site.path("tree");
-    let files = page.get(&format!("/snapshots/{snapshot}?path={}", tree.display())).await.is_ok().text;
+    let files =
+        page.get(&format!("/snapshots/{snapshot}?path={}", tree.display())).await.is_ok().text;
     assert!(files.contains("&lt;script&gt;alert(1)&lt;/script&gt;&amp;&quot;"), "{files}");
     assert!(files.contains("caf\\xe9") && files.contains("\\u{202e}txt.exe\\n"), "{files}");
     assert!(files.contains("link</bdi><span class=\"note\"> → <bdi>deep</bdi>"), "{files}");
@@ -250,14 +267,18 @@ async fn views_say_what_an_operator_must_know() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_needed_and_a_wrong_one_is_slow() {
-    let site = Site::new().with_files("configs", &[]).initialised();
+    let site = Site::new().with_files("configs", &[Path::new("/nonexistent")]).initialised();
     let page = Page::of(&site);
     let token = page.token.clone().expect("a token");
     let open = |path: &'static str| page.ask(Method::GET, path, &[]);
     assert_eq!(open("/healthz").await.is_ok().json()["status"], "ok");
     let asked = open("/points").await;
     assert_eq!(asked.status, StatusCode::UNAUTHORIZED);
-    assert!(asked.text.contains("type=\"password\"") && !asked.text.contains("<nav"), "{}", asked.text);
+    assert!(
+        asked.text.contains("type=\"password\"") && !asked.text.contains("<nav"),
+        "{}",
+        asked.text
+    );
     for path in ["/api/v1/status", "/metrics"] {
         let refused = open(path).await;
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
@@ -273,7 +294,11 @@ async fn a_token_is_needed_and_a_wrong_one_is_slow() {
     for refused in futures::future::join_all(guesses).await {
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     }
-    assert!(began.elapsed() >= Duration::from_secs(3), "guesses in parallel: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_secs(3),
+        "guesses in parallel: {:?}",
+        began.elapsed()
+    );
 
     let encoded = |text: &str| format!("Token {}", base64(text.as_bytes()));
     let wrong = page.ask(Method::GET, "/session", &[("authorization", &encoded("wrong"))]).await;
@@ -321,7 +346,7 @@ fn base64(bytes: &[u8]) -> String {
 
 #[test]
 fn what_would_be_open_to_others_is_refused() {
-    let site = Site::new().with_files("configs", &[]).initialised();
+    let site = Site::new().with_files("configs", &[Path::new("/nonexistent")]).initialised();
     let refused = site.run(["serve", "--listen", "0.0.0.0:0"]);
     assert_eq!(refused.code, Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("no token is set"), "{}", refused.stderr);
@@ -342,14 +367,30 @@ fn what_would_be_open_to_others_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn other_names_of_the_host_and_other_methods_are_refused_and_every_answer_is_confined() {
-    let site = Site::new().with_files("configs", &[]).with("[serve]\nhosts = [\"dr.example\"]");
+    let site = Site::new()
+        .with_files("configs", &[Path::new("/nonexistent")])
+        .with("[serve]\nhosts = [\"dr.example\"]");
     let token = site.secret("page.token", "a token that is long enough");
     let site = site.initialised();
-    let page = Page::with(&site, &["--listen", "127.0.0.1:0", "--token-file", token.to_str().expect("UTF-8")]);
+    let page = Page::with(
+        &site,
+        &["--listen", "127.0.0.1:0", "--token-file", token.to_str().expect("UTF-8")],
+    );
     assert_eq!(page.token, None, "a token of a file is never printed");
     let bearer = ("authorization", "Bearer a token that is long enough");
-    let (views, api) = ([ "/", "/objectives", "/points", "/drills", "/alarms", "/history" ], [ "/api/v1", "/api/v1/status", "/api/v1/schemas", "/metrics" ]);
-    let others = ["/healthz", "/session", "/session/basic", "/session/end", "/assets/page.css", "/assets/page.js", "/assets/icon.svg"];
+    let (views, api) = (
+        ["/", "/objectives", "/points", "/drills", "/alarms", "/history"],
+        ["/api/v1", "/api/v1/status", "/api/v1/schemas", "/metrics"],
+    );
+    let others = [
+        "/healthz",
+        "/session",
+        "/session/basic",
+        "/session/end",
+        "/assets/page.css",
+        "/assets/page.js",
+        "/assets/icon.svg",
+    ];
     for path in views.iter().chain(&api).chain(&others) {
         for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::OPTIONS] {
             let answer = page.ask(method.clone(), path, &[bearer]).await;
@@ -361,7 +402,10 @@ async fn other_names_of_the_host_and_other_methods_are_refused_and_every_answer_
         let answer = page.ask(Method::GET, path, &[bearer]).await;
         assert!(answer.status != StatusCode::NOT_FOUND, "{path}");
         let policy = answer.header("content-security-policy");
-        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{path}: {policy}");
+        assert!(
+            policy.starts_with("default-src 'none';") && !policy.contains("unsafe"),
+            "{path}: {policy}"
+        );
         for (name, value) in [
             ("x-content-type-options", "nosniff"),
             ("referrer-policy", "no-referrer"),
@@ -383,7 +427,7 @@ async fn other_names_of_the_host_and_other_methods_are_refused_and_every_answer_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_socket_is_for_its_owner_and_needs_no_token() {
-    let site = Site::new().with_files("configs", &[]).initialised();
+    let site = Site::new().with_files("configs", &[Path::new("/nonexistent")]).initialised();
     let path = site.path("page.sock");
     let argument = path.to_str().expect("UTF-8");
     // What a killed process left behind.
@@ -420,7 +464,8 @@ async fn a_repository_that_cannot_be_read_is_shown_as_such_and_delays_nothing_el
     let tree = site.path("tree");
     fs::create_dir(&tree).expect("a directory");
     fs::write(tree.join("file"), "content").expect("a file");
-    let site = site.with_files("configs", &[&tree]).with("[serve]\nrefresh_seconds = 0").initialised();
+    let site =
+        site.with_files("configs", &[&tree]).with("[serve]\nrefresh_seconds = 0").initialised();
     site.succeed(["backup"]);
     site.succeed(["verify"]);
     let page = Page::of(&site);
@@ -432,7 +477,10 @@ async fn a_repository_that_cannot_be_read_is_shown_as_such_and_delays_nothing_el
     loop {
         let shown = page.get("/").await.is_ok().text;
         if shown.contains("The repository cannot be read") {
-            assert!(shown.contains("Unknown") && !shown.contains("Everything is within"), "{shown}");
+            assert!(
+                shown.contains("Unknown") && !shown.contains("Everything is within"),
+                "{shown}"
+            );
             break;
         }
         assert!(Instant::now() < deadline, "never shown: {shown}");
@@ -457,7 +505,7 @@ async fn a_repository_that_cannot_be_read_is_shown_as_such_and_delays_nothing_el
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_ends_within_two_seconds_of_a_signal_whatever_is_open() {
-    let site = Site::new().with_files("configs", &[]).initialised();
+    let site = Site::new().with_files("configs", &[Path::new("/nonexistent")]).initialised();
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut page = Page::of(&site);
         let address = page.place.trim_start_matches("http://").trim_end_matches('/').to_owned();
@@ -512,4 +560,86 @@ async fn nothing_is_written_to_the_repository() {
         page.get(path).await.is_ok();
     }
     assert_eq!(listing(), before);
+}
+
+/// A source with one small artifact, which changes with each capture.
+struct Counter(SourceName, AtomicU32);
+
+#[async_trait::async_trait]
+impl Source for Counter {
+    fn name(&self) -> &SourceName {
+        &self.0
+    }
+
+    fn kind(&self) -> &'static str {
+        "counter"
+    }
+
+    fn roots(&self) -> Vec<PathBuf> {
+        vec!["/counter".into()]
+    }
+
+    async fn probe(&self) -> Result<Probe, SourceError> {
+        Ok(Probe::new(None, None, Vec::new()))
+    }
+
+    async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
+        let count = self.1.fetch_add(1, Ordering::Relaxed).to_string();
+        out.whole(ArtifactPath::join(["counter", "value"]).expect("a path"), count.into(), Some(1))
+            .await
+    }
+}
+
+/// Takes minutes, and asserts a time: run it alone, with `--ignored`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "the measured times are its result")]
+async fn a_page_with_a_thousand_snapshots_answers_in_under_200_milliseconds() {
+    let site = Site::new()
+        .with_files("configs", &[Path::new("/nonexistent")])
+        .named("counted")
+        .initialised();
+    let access = Access::new(
+        Location::Directory(site.repository()),
+        SecretString::from(crate::support::site::PASSWORD),
+    );
+    let repository = Repository::open(&access).await.expect("it opens");
+    let counter = Counter("configs".parse().expect("a name"), AtomicU32::new(0));
+    let lock = repository.lock(LockKind::Shared, Duration::ZERO).await.expect("a lock");
+    for _ in 0..1000 {
+        let options = SaveOptions::new(RunId::new(), "counted".parse().expect("a host"));
+        let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
+        let saved =
+            repository.save(&counter, &options, &lock, &progress, &CancellationToken::new());
+        saved.await.expect("it is saved");
+    }
+    lock.release().await.expect("it is released");
+    let page = Page::of(&site);
+    let first = Instant::now();
+    page.get("/").await.is_ok();
+    println!("the first answer, with the reading of the repository: {:?}", first.elapsed());
+    let newest = newest(&site, "configs");
+    let files = format!("/snapshots/{newest}?path=/counter");
+    for path in [
+        "/",
+        "/points",
+        "/points?page=20",
+        "/api/v1/points?limit=1000",
+        "/api/v1/snapshots?limit=1000",
+        "/history",
+        "/objectives",
+        &files,
+    ] {
+        let mut took: Vec<Duration> = Vec::new();
+        for _ in 0..20 {
+            let began = Instant::now();
+            page.get(path).await.is_ok();
+            took.push(began.elapsed());
+        }
+        took.sort();
+        println!("{path}: median {:?}, longest {:?}", took[10], took[19]);
+        assert!(took[10] < Duration::from_millis(200), "{path}: {took:?}");
+    }
+    let points = page.get("/api/v1/points?limit=1").await.json();
+    assert_eq!(points["data"]["total"], 1000);
 }

@@ -21,7 +21,14 @@ fn pictures() -> Option<PathBuf> {
 async fn assert_quiet(browser: &Browser, page: &Page) {
     let errors: Vec<Value> = browser.log("browser").await;
     assert!(errors.is_empty(), "the console: {errors:?}");
-    for address in browser.requested().await {
+    assert_near(browser, page).await;
+}
+
+/// Asserts that nothing was requested elsewhere since the last call.
+async fn assert_near(browser: &Browser, page: &Page) {
+    let requested = browser.requested().await;
+    assert!(!requested.is_empty(), "requests are not recorded");
+    for address in requested {
         assert!(address.starts_with(&page.place), "a request to {address}");
     }
 }
@@ -53,13 +60,28 @@ async fn assert_accessible(browser: &Browser, language: &str, direction: &str) {
         ("document.querySelectorAll('h1').length", 1.into()),
         ("document.querySelectorAll('main').length", 1.into()),
         ("document.querySelectorAll('nav').length > 0", true.into()),
-        ("[...document.querySelectorAll('table')].every(t => t.querySelectorAll('thead th[scope=col]').length > 0 || t.classList.contains('stages'))", true.into()),
-        ("[...document.querySelectorAll('[role=region]')].every(r => r.hasAttribute('aria-label') || document.getElementById(r.getAttribute('aria-labelledby')))", true.into()),
+        (
+            "[...document.querySelectorAll('table')].every(t => t.querySelectorAll('thead th[scope=col]').length > 0 || t.classList.contains('stages'))",
+            true.into(),
+        ),
+        (
+            "[...document.querySelectorAll('[role=region]')].every(r => r.hasAttribute('aria-label') || document.getElementById(r.getAttribute('aria-labelledby')))",
+            true.into(),
+        ),
         ("[...document.querySelectorAll('img')].every(i => i.hasAttribute('alt'))", true.into()),
-        ("[...document.querySelectorAll('select, input')].every(f => f.labels.length === 1)", true.into()),
-        ("new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size === document.querySelectorAll('[id]').length", true.into()),
+        (
+            "[...document.querySelectorAll('select, input')].every(f => f.labels.length === 1)",
+            true.into(),
+        ),
+        (
+            "new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size === document.querySelectorAll('[id]').length",
+            true.into(),
+        ),
         // Nothing is wider than the window, except in parts that scroll by themselves.
-        ("document.documentElement.scrollWidth <= document.documentElement.clientWidth", true.into()),
+        (
+            "document.documentElement.scrollWidth <= document.documentElement.clientWidth",
+            true.into(),
+        ),
     ] {
         let value: Value = browser.value(expression).await;
         let at = browser.value("location.href").await;
@@ -87,7 +109,7 @@ async fn walk(site: &Site, language: &str, is_dark: bool) {
     sign_in(&browser, &page, wrong).await;
     let background = browser.value("getComputedStyle(document.body).backgroundColor").await;
     assert_eq!(background == "rgb(255, 255, 255)", !is_dark, "{background}");
-    browser.requested().await;
+    assert_near(&browser, &page).await;
 
     // The first key of a keyboard leads to the link that skips the navigation.
     browser.tab().await;
@@ -112,13 +134,18 @@ async fn walk(site: &Site, language: &str, is_dark: bool) {
 
     // A filter, with the button that works without a script.
     let before = browser.value("document.querySelectorAll('tbody tr').length").await;
-    assert_eq!(browser.value("document.querySelector('select[name=outcome] option').text").await, all);
+    assert_eq!(
+        browser.value("document.querySelector('select[name=outcome] option').text").await,
+        all
+    );
     browser.click("select[name=outcome] option[value=bad]").await;
     browser.click("form.filter button").await;
     browser.until("location.search.includes('outcome=bad')").await;
     let after = browser.value("document.querySelectorAll('tbody tr').length").await;
     assert!(after.as_u64() < before.as_u64() && after.as_u64() > Some(0), "{before}, {after}");
-    let chosen = browser.value("document.querySelector('select[name=outcome]').selectedOptions[0].text").await;
+    let chosen = browser
+        .value("document.querySelector('select[name=outcome]').selectedOptions[0].text")
+        .await;
     assert_eq!(chosen, bad);
     take("filter").await;
     browser.click("tbody tr td:last-child a").await;
@@ -131,10 +158,14 @@ async fn walk(site: &Site, language: &str, is_dark: bool) {
     browser.until("location.pathname === '/points'").await;
     browser.click("tbody tr:last-child ul.chips a").await;
     browser.until("location.pathname.startsWith('/snapshots/')").await;
-    let depth = site.path("tree").components().count() - 1;
-    for level in 0..depth {
-        browser.click("tbody a").await;
-        browser.until(&format!("document.querySelectorAll('.crumbs li').length === {}", level + 2)).await;
+    let tree = site.path("tree");
+    let mut above: Vec<_> = tree.ancestors().collect();
+    above.pop();
+    for (level, directory) in above.iter().rev().enumerate() {
+        browser.click(&format!("tbody a[href*='path={}#']", directory.display())).await;
+        browser
+            .until(&format!("document.querySelectorAll('.crumbs li').length === {}", level + 2))
+            .await;
     }
     let text = browser.value("document.querySelector('tbody').innerText").await;
     assert!(text.as_str().is_some_and(|text| text.contains("<script>alert(1)</script>")), "{text}");
@@ -152,7 +183,8 @@ async fn walk(site: &Site, language: &str, is_dark: bool) {
     assert_accessible(&browser, language, direction).await;
 
     // The choices of the reader stay.
-    let (theme, paper) = if is_dark { ("light", "rgb(255, 255, 255)") } else { ("dark", "rgb(18, 22, 29)") };
+    let (theme, paper) =
+        if is_dark { ("light", "rgb(255, 255, 255)") } else { ("dark", "rgb(18, 22, 29)") };
     browser.click(&format!(".themes a[href*='theme={theme}']")).await;
     browser.until(&format!("getComputedStyle(document.body).backgroundColor === '{paper}'")).await;
     browser.click("a.language").await;

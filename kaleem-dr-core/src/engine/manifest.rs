@@ -131,7 +131,9 @@ impl Consistency {
 }
 
 /// The grades of consistency, best first.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConsistencyGrade {
     /// All artifacts belong to one moment.

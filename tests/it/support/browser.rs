@@ -141,7 +141,7 @@ impl Browser {
         log.as_array().expect("a list").clone()
     }
 
-    /// The addresses that were requested since the last call.
+    /// The addresses on any network that were requested since the last call.
     pub async fn requested(&self) -> Vec<String> {
         let entries = self.log("performance").await;
         let address = |entry: &Value| {
@@ -150,7 +150,9 @@ impl Browser {
             (message["method"] == "Network.requestWillBeSent")
                 .then(|| message["params"]["request"]["url"].as_str().map(str::to_owned))?
         };
-        entries.iter().filter_map(address).collect()
+        let is_of_network =
+            |address: &String| !address.starts_with("chrome") && !address.starts_with("data:");
+        entries.iter().filter_map(address).filter(is_of_network).collect()
     }
 
     /// Writes a picture of the page from its beginning to its end.
@@ -176,7 +178,10 @@ impl Drop for Browser {
         if let Ok(mut stream) = ending {
             use std::io::{Read as _, Write as _};
             let path = self.session.splitn(4, '/').nth(3).unwrap_or_default();
-            let _ = write!(stream, "DELETE /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+            let _ = write!(
+                stream,
+                "DELETE /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            );
             let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
             let _ = stream.read(&mut [0; 64]);
         }

@@ -10,7 +10,7 @@ use super::secret::SecretRef;
 /// The shortest token, in characters.
 pub const SHORTEST_TOKEN: usize = 16;
 
-/// Where the page of `kaleem-dr serve` listens, and who may read it.
+/// The place at which the page of `kaleem-dr serve` listens, and who may read it.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

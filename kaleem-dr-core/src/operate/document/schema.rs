@@ -2,7 +2,9 @@
 
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 
-use super::{BackupLine, Chained, DrillLine, Entry, Point, SnapshotLine, StatusLine, VerificationLine};
+use super::{
+    BackupLine, Chained, DrillLine, Entry, Point, SnapshotLine, StatusLine, VerificationLine,
+};
 use crate::{
     engine::ledger::PastEvent,
     operate::{job::HostStatus, metrics::Value},
@@ -79,7 +81,8 @@ mod tests {
         };
         if let Some(properties) = object.get("properties").and_then(|of| of.as_object()) {
             for (name, property) in properties {
-                let is_described = ["description", "const"].iter().any(|key| property.get(key).is_some());
+                let is_described =
+                    ["description", "const"].iter().any(|key| property.get(key).is_some());
                 if !is_described {
                     undescribed.push(name.clone());
                 }

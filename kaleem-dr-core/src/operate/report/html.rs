@@ -229,11 +229,7 @@ fn rpo_series(proofs: &[Proof], objectives: &Objectives) -> Vec<Series> {
         }
         Series { name: source.to_owned(), points }
     };
-    by_source(proofs)
-        .into_iter()
-        .map(of)
-        .filter(|series| !series.points.is_empty())
-        .collect()
+    by_source(proofs).into_iter().map(of).filter(|series| !series.points.is_empty()).collect()
 }
 
 fn rto_series(proofs: &[Proof]) -> Vec<Series> {

@@ -22,9 +22,7 @@ pub use self::{
         InstallReport, Installed, RemoveReport, Style, install, list, planned_files, remove,
     },
     manager::Manager,
-    plan::{
-        Credential, EnvironmentFile, Job, JobKind, PageService, Plan, PlannedFile, Premises,
-    },
+    plan::{Credential, EnvironmentFile, Job, JobKind, PageService, Plan, PlannedFile, Premises},
     settings::ScheduleSettings,
     when::{InvalidWhen, When},
 };

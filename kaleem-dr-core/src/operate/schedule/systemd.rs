@@ -15,7 +15,8 @@ use std::{
 use super::{
     MARKER, MARKER_ADVICE, WHEN_NOTE,
     plan::{
-        Credential, DEFAULT_CACHE, DEFAULT_STATE, EnvironmentFile, Job, JobKind, PageService, Plan, PlannedFile,
+        Credential, DEFAULT_CACHE, DEFAULT_STATE, EnvironmentFile, Job, JobKind, PageService, Plan,
+        PlannedFile,
     },
 };
 
@@ -142,7 +143,8 @@ fn page_service(plan: &Plan, page: &PageService) -> String {
             unit.push_str("RuntimeDirectory=kaleem-dr\nRuntimeDirectoryMode=0755\n");
         }
         Some(directory) if !plan.manager.is_user() => {
-            let _ = writeln!(unit, "ReadWritePaths={}", quoted_list(std::slice::from_ref(directory)));
+            let _ =
+                writeln!(unit, "ReadWritePaths={}", quoted_list(std::slice::from_ref(directory)));
         }
         _ => {}
     }

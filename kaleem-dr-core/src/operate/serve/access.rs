@@ -83,7 +83,11 @@ impl Access {
         let _alone = self.comparing.lock().await;
         let presented = Key::of(&SecretString::from(presented));
         // Of equal keys, the codes are equal; they are compared in constant time.
-        if key.code(b"compare").verify_slice(&presented.code(b"compare").finalize().into_bytes()).is_ok() {
+        if key
+            .code(b"compare")
+            .verify_slice(&presented.code(b"compare").finalize().into_bytes())
+            .is_ok()
+        {
             return Judged::Right;
         }
         tokio::time::sleep(WRONG).await;
@@ -131,7 +135,8 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert_eq!(access.judge("the right token, long").await, Judged::Right);
         assert_eq!(began.elapsed(), Duration::ZERO);
-        let guesses = (0..4).map(|guess| access.judge(if guess == 3 { "the right token, long" } else { "wrong" }));
+        let guesses = (0..4)
+            .map(|guess| access.judge(if guess == 3 { "the right token, long" } else { "wrong" }));
         let judged = futures::future::join_all(guesses).await;
         assert_eq!(judged, [Judged::Wrong, Judged::Wrong, Judged::Wrong, Judged::Right]);
         assert_eq!(began.elapsed(), WRONG * 3);

@@ -26,7 +26,9 @@ use crate::{
     engine::ledger::{ListedEvent, PastEvent, Proof},
     ground::{RunId, SnapshotId},
     operate::{
-        document::{Chained, DOCUMENTS as PRINTED, Document, Entry, Point, SnapshotLine, StatusLine},
+        document::{
+            Chained, DOCUMENTS as PRINTED, Document, Entry, Point, SnapshotLine, StatusLine,
+        },
         job::HostStatus,
         metrics::Value,
         site::Overview,
@@ -39,7 +41,7 @@ use crate::{
 const MOST: u64 = 1000;
 const USUAL: u64 = 100;
 
-/// What follows from one reading of the repository.
+/// A document that follows from one reading of the repository.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Answer<T> {
     /// Time at which the repository was read.
@@ -163,7 +165,8 @@ type Made<T> = Result<Json<T>, Fault>;
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        let error = if self.why.is_empty() { "nothing is at this address".to_owned() } else { self.why };
+        let error =
+            if self.why.is_empty() { "nothing is at this address".to_owned() } else { self.why };
         (self.status, Json(Refusal { status: self.status.as_u16(), error })).into_response()
     }
 }
@@ -188,7 +191,10 @@ async fn schema(Path(name): Path<String>) -> Result<Response, Fault> {
 }
 
 /// An answer from the view of the repository.
-async fn answered<T>(state: &Shared, data: impl FnOnce(&Overview) -> T) -> Result<Answer<T>, Fault> {
+async fn answered<T>(
+    state: &Shared,
+    data: impl FnOnce(&Overview) -> T,
+) -> Result<Answer<T>, Fault> {
     let (view, Seen { problem, .. }) = state.view().await.map_err(|why| {
         Fault::unavailable(why.unwrap_or_else(|| "the repository has not been read yet".to_owned()))
     })?;
@@ -262,11 +268,15 @@ async fn snapshots(State(state): State<Shared>, ask: Ask) -> Made<Answer<Part<Sn
 async fn files(State(state): State<Shared>, Path(id): Path<String>, ask: Ask) -> Made<Listing> {
     let view = state.view().await.map_err(|why| Fault::unavailable(why.unwrap_or_default()))?.0;
     let snapshot = view.snapshots.iter().map(crate::engine::repository::Snapshot::id);
-    let snapshot = snapshot.into_iter().find(|of| of.to_string() == id).ok_or_else(Fault::missing)?;
+    let snapshot =
+        snapshot.into_iter().find(|of| of.to_string() == id).ok_or_else(Fault::missing)?;
     let path = ask.query.path("path").unwrap_or_else(|| PathBuf::from("/"));
     let offset = ask.query.number("offset").unwrap_or_default();
     let listed = state.files.list(&view, &id, &path, offset).await?;
-    let too_slow = || Fault { status: StatusCode::GATEWAY_TIMEOUT, why: "reading this directory takes too long".to_owned() };
+    let too_slow = || Fault {
+        status: StatusCode::GATEWAY_TIMEOUT,
+        why: "reading this directory takes too long".to_owned(),
+    };
     let directory = listed.ok_or_else(too_slow)?;
     debug_assert!(directory.rows.len() as u64 <= PAGE);
     let items = directory.rows.iter().map(|row| row.entry.clone()).collect();

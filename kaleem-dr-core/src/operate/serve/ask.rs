@@ -1,4 +1,4 @@
-//! What a request asks for: its query, its language, its colours.
+//! The facts of a request: its query, its language, its colours.
 
 use std::{convert::Infallible, ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf};
 
@@ -51,9 +51,8 @@ pub(super) struct Query(Vec<(String, Vec<u8>)>);
 
 impl Query {
     pub(super) fn parse(text: &str) -> Self {
-        let decoded = |part: &str| -> Vec<u8> {
-            percent_decode(part.replace('+', " ").as_bytes()).collect()
-        };
+        let decoded =
+            |part: &str| -> Vec<u8> { percent_decode(part.replace('+', " ").as_bytes()).collect() };
         let pair = |pair: &str| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             (String::from_utf8_lossy(&decoded(name)).into_owned(), decoded(value))
@@ -113,8 +112,7 @@ impl Ask {
         let language = chosen("lang", LANGUAGE)
             .and_then(|word| word.parse().ok())
             .unwrap_or_else(|| preferred(headers));
-        let theme =
-            chosen("theme", THEME).and_then(|word| Theme::of(&word)).unwrap_or_default();
+        let theme = chosen("theme", THEME).and_then(|word| Theme::of(&word)).unwrap_or_default();
         Self { path: uri.path().to_owned(), query, language, theme }
     }
 
@@ -181,7 +179,10 @@ mod tests {
         assert_eq!(of("ar-SA,ar;q=0.9,en;q=0.8"), Language::Ar);
         assert_eq!(of("en-GB,en;q=0.9,ar;q=0.8"), Language::En);
         assert_eq!(of("de, ar;q=0.3"), Language::Ar);
-        assert_eq!((of("de"), of("ar;q=0"), of("\u{7f}".trim())), (Language::En, Language::En, Language::En));
+        assert_eq!(
+            (of("de"), of("ar;q=0"), of("\u{7f}".trim())),
+            (Language::En, Language::En, Language::En)
+        );
         assert_eq!(preferred(&HeaderMap::new()), Language::En);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::Place;
+use super::place::Place;
 use crate::ground::Exit;
 
 /// Why the page cannot be served.

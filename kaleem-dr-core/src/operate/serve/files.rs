@@ -81,7 +81,11 @@ impl Files {
         tokio::time::timeout(LIMIT, reading).await.ok().transpose()
     }
 
-    async fn read(&self, view: &Overview, (snapshot, path, offset): &Key) -> Result<Directory, SiteError> {
+    async fn read(
+        &self,
+        view: &Overview,
+        (snapshot, path, offset): &Key,
+    ) -> Result<Directory, SiteError> {
         let mut wanted = ListFiles::default();
         wanted.of = Some(snapshot.clone());
         wanted.paths = vec![path.clone()];

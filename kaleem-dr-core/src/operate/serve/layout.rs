@@ -32,14 +32,8 @@ pub(super) enum View {
 }
 
 impl View {
-    const ALL: [Self; 6] = [
-        Self::Overview,
-        Self::Objectives,
-        Self::Points,
-        Self::Drills,
-        Self::Alarms,
-        Self::History,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Overview, Self::Objectives, Self::Points, Self::Drills, Self::Alarms, Self::History];
 
     fn path(self) -> &'static str {
         match self {
@@ -131,7 +125,7 @@ pub(super) fn answer(
             (fault.status, title.to_owned(), None, body)
         }
     };
-    let frame = Frame { title: &title, view, host: Some(state.site.identity().own.as_str()) };
+    let frame = Frame { title: &title, view, host: Some(state.site.identity().host.as_str()) };
     respond(status, frame_page(&frame, ask, state.access.needs_token(), &body), ask, headers)
 }
 

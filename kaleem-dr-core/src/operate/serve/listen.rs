@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    fmt, fs, io,
+    fs, io,
     net::SocketAddr,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::ServeError;
+use super::{ServeError, place::Place};
 use crate::operate::config::ServeSettings;
 
 /// Limit for open connections; further ones wait.
@@ -34,26 +34,7 @@ const HEAD: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted, such as without free file descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Where the page listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Place {
-    /// An address with its port.
-    Address(SocketAddr),
-    /// A Unix socket.
-    Socket(PathBuf),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => write!(f, "http://{address}/"),
-            Self::Socket(path) => write!(f, "the socket {}", path.display()),
-        }
-    }
-}
-
-/// Where the page can be reached.
+/// The place at which the page can be reached, and what it takes to read it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Listening {
@@ -91,19 +72,18 @@ impl Bound {
         }
         let listening = TcpListener::bind(settings.listen).await;
         let place = || Place::Address(settings.listen);
-        let listener =
-            listening.map_err(|cause| ServeError::Listen { place: place(), cause })?;
+        let listener = listening.map_err(|cause| ServeError::Listen { place: place(), cause })?;
         Ok(Self { listener: Listener::Tcp(listener), socket: None })
     }
 
     pub(super) fn place(&self) -> Result<Place, ServeError> {
         match (&self.listener, &self.socket) {
-            (Listener::Tcp(listener), _) => listener.local_addr().map(Place::Address).map_err(
-                |cause| ServeError::Listen {
+            (Listener::Tcp(listener), _) => {
+                listener.local_addr().map(Place::Address).map_err(|cause| ServeError::Listen {
                     place: Place::Address(SocketAddr::from(([0, 0, 0, 0], 0))),
                     cause,
-                },
-            ),
+                })
+            }
             (Listener::Unix(_), path) => Ok(Place::Socket(path.clone().unwrap_or_default())),
         }
     }

@@ -15,6 +15,7 @@ mod files;
 mod layout;
 mod listen;
 mod pages;
+mod place;
 mod routes;
 mod session;
 mod show;
@@ -24,10 +25,7 @@ mod words;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    access::Access,
-    api::DOCUMENTS,
-    error::ServeError,
-    listen::{Listening, Place},
+    access::Access, api::DOCUMENTS, error::ServeError, listen::Listening, place::Place,
 };
 use self::{cache::Cache, state::PageState};
 use crate::operate::{config::ServeSettings, site::Site};

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::operate::report;
 
-/// What the page itself needs, and nothing else.
+/// The content that the page itself needs, and nothing else.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 const PAGE_CSS: &str = include_str!("page.css");
@@ -58,9 +58,10 @@ pub(super) fn router(state: Shared) -> Router {
 
 /// Everything that a request must satisfy before a route sees it, and the headers of every answer.
 async fn guard(State(state): State<Shared>, request: Request, next: Next) -> Response {
-    let mut response = match refused(&state, &request).await {
+    let (parts, body) = request.into_parts();
+    let mut response = match refused(&state, &parts.method, &parts.uri, &parts.headers).await {
         Some(refusal) => refusal,
-        None => next.run(request).await,
+        None => next.run(Request::from_parts(parts, body)).await,
     };
     let headers = response.headers_mut();
     for (name, value) in [
@@ -79,9 +80,13 @@ async fn guard(State(state): State<Shared>, request: Request, next: Next) -> Res
 }
 
 /// Why a request is refused.
-async fn refused(state: &Shared, request: &Request) -> Option<Response> {
-    let (uri, headers) = (request.uri(), request.headers());
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+async fn refused(
+    state: &Shared,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Option<Response> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
         let refusal = plain(uri, StatusCode::METHOD_NOT_ALLOWED, "this page only reads");
         return Some(with(refusal, ALLOW, "GET, HEAD"));
     }
@@ -103,7 +108,9 @@ async fn refused(state: &Shared, request: &Request) -> Option<Response> {
         Some(Judged::Right) => None,
         Some(Judged::Busy) => Some(busy(uri)),
         Some(Judged::Wrong) => Some(unauthorised(uri, "the token is wrong")),
-        None if is_for_programs(uri) => Some(unauthorised(uri, "a token is needed: `Authorization: Bearer TOKEN`")),
+        None if is_for_programs(uri) => {
+            Some(unauthorised(uri, "a token is needed: `Authorization: Bearer TOKEN`"))
+        }
         None => Some(layout::sign_in(&Ask::of(uri, headers), headers)),
     }
 }
@@ -156,7 +163,11 @@ fn unauthorised(uri: &Uri, why: &str) -> Response {
 }
 
 fn busy(uri: &Uri) -> Response {
-    with(plain(uri, StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens; wait a moment"), RETRY_AFTER, "5")
+    with(
+        plain(uri, StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens; wait a moment"),
+        RETRY_AFTER,
+        "5",
+    )
 }
 
 fn with(mut response: Response, name: HeaderName, value: &'static str) -> Response {
@@ -173,9 +184,15 @@ async fn begin_session(State(state): State<Shared>, uri: Uri, headers: HeaderMap
 }
 
 /// For browsers without scripts: they ask for the token themselves.
-async fn begin_session_basic(State(state): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+async fn begin_session_basic(
+    State(state): State<Shared>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     match judge(&state, &headers, "Basic ").await {
-        Some(Judged::Right) => with(signed_in(&state, &headers, StatusCode::SEE_OTHER), LOCATION, "/"),
+        Some(Judged::Right) => {
+            with(signed_in(&state, &headers, StatusCode::SEE_OTHER), LOCATION, "/")
+        }
         Some(Judged::Busy) => busy(&uri),
         _ => with(
             plain(&uri, StatusCode::UNAUTHORIZED, "a token is needed"),
@@ -226,7 +243,11 @@ async fn text(kind: &'static str, content: String) -> Response {
 
 async fn missing(State(state): State<Shared>, ask: Ask, uri: Uri, headers: HeaderMap) -> Response {
     if is_for_programs(&uri) {
-        return plain(&uri, StatusCode::NOT_FOUND, "nothing is at this address; /api/v1 lists what exists");
+        return plain(
+            &uri,
+            StatusCode::NOT_FOUND,
+            "nothing is at this address; /api/v1 lists what exists",
+        );
     }
     layout::answer(&state, &ask, &headers, Err(Fault::missing()))
 }
@@ -238,11 +259,26 @@ mod tests {
     #[test]
     fn only_names_of_this_host_are_ours() {
         let names = ["backup.example".to_owned()];
-        let is = |host: &str| is_ours(&HeaderMap::from_iter([(HOST, host.parse().unwrap())]), &names);
-        for ours in ["localhost", "LOCALHOST:7453", "127.0.0.1:7453", "[::1]:80", "[::1]", "10.0.0.1", "Backup.example:443"] {
+        let is =
+            |host: &str| is_ours(&HeaderMap::from_iter([(HOST, host.parse().unwrap())]), &names);
+        for ours in [
+            "localhost",
+            "LOCALHOST:7453",
+            "127.0.0.1:7453",
+            "[::1]:80",
+            "[::1]",
+            "10.0.0.1",
+            "Backup.example:443",
+        ] {
             assert!(is(ours), "{ours}");
         }
-        for foreign in ["evil.example", "localhost.evil.example:7453", "127.0.0.1.evil.example", "", "a@localhost"] {
+        for foreign in [
+            "evil.example",
+            "localhost.evil.example:7453",
+            "127.0.0.1.evil.example",
+            "",
+            "a@localhost",
+        ] {
             assert!(!is(foreign), "{foreign}");
         }
         assert!(!is_ours(&HeaderMap::new(), &names));

@@ -66,12 +66,12 @@ mod tests {
         let (access, now) = (Access::with("a token of the test".into()), Timestamp::now());
         let header = begin(&access, &HeaderMap::new(), now).unwrap();
         let pair = header.to_str().unwrap().split(';').next().unwrap().to_owned();
-        let of = |cookie: &str| {
-            HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(cookie).unwrap())])
-        };
+        let of =
+            |cookie: &str| HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(cookie).unwrap())]);
         assert!(is_open(&of(&format!("other=1; {pair}")), &access, now));
         assert!(!is_open(&of(&pair), &access, now + LASTS));
-        let (until, code) = pair.strip_prefix("kaleem_dr_session=").unwrap().split_once('.').unwrap();
+        let (until, code) =
+            pair.strip_prefix("kaleem_dr_session=").unwrap().split_once('.').unwrap();
         let later = until.parse::<i64>().unwrap() + 5;
         assert!(!is_open(&of(&format!("kaleem_dr_session={later}.{code}")), &access, now));
         assert!(!is_open(&HeaderMap::new(), &access, now));

@@ -26,7 +26,12 @@ pub(super) struct PageState {
 pub(super) type Shared = Arc<PageState>;
 
 impl PageState {
-    pub(super) fn new(site: Site, access: Access, cache: Cache, settings: &ServeSettings) -> Shared {
+    pub(super) fn new(
+        site: Site,
+        access: Access,
+        cache: Cache,
+        settings: &ServeSettings,
+    ) -> Shared {
         let hosts = settings.socket.is_none().then(|| settings.hosts.clone());
         Arc::new(Self { files: Files::new(site.clone()), site, access, hosts, cache })
     }

@@ -118,7 +118,9 @@ impl Site {
         let passphrase = passphrase.map(|secret| ("recovery.passphrase".to_owned(), secret));
         let token = settings.serve.iter().filter_map(|serve| serve.token.as_ref());
         let token = token.map(|secret| ("serve.token".to_owned(), secret));
-        for (key, secret) in settings.monitoring.secrets().into_iter().chain(passphrase).chain(token) {
+        for (key, secret) in
+            settings.monitoring.secrets().into_iter().chain(passphrase).chain(token)
+        {
             if let Err(error) = self.environment.secret(secret) {
                 faults.push(format!("`{key}`: {}", error_chain(&error)));
             }

@@ -79,8 +79,8 @@ impl Site {
         wanted: &ListFiles,
         mut each: impl FnMut(Listed<'_>) -> ControlFlow<()> + Send,
     ) -> Result<Listing, SiteError> {
-        let listing = self
-            .looking(async |view: &RepositoryView| self.list_in(view, wanted, &mut each).await);
+        let listing =
+            self.looking(async |view: &RepositoryView| self.list_in(view, wanted, &mut each).await);
         self.until_cancelled(Box::pin(listing)).await
     }
 

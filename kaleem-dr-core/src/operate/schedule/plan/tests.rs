@@ -160,7 +160,8 @@ fn the_page_has_a_service_only_if_the_config_has_it_and_the_service_can_be_reach
     assert!(error.contains("neither `token` nor `socket`"), "{error}");
 
     let with_token =
-        plan(&format!("{TWO}[serve]\ntoken = {{ credential = \"page\" }}\n"), Path::new("/")).unwrap();
+        plan(&format!("{TWO}[serve]\ntoken = {{ credential = \"page\" }}\n"), Path::new("/"))
+            .unwrap();
     let unit = content(&with_token, Style::Systemd, "kaleem-dr-serve.service");
     for line in [
         "ExecStart=/usr/bin/kaleem-dr --config /etc/kaleem-dr/kaleem-dr.toml serve",

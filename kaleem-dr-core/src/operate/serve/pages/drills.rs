@@ -29,7 +29,16 @@ pub(super) async fn list(state: &Shared, ask: &Ask) -> Result<Content, Fault> {
     let from = usize::try_from(ask.page() * PAGE).unwrap_or(usize::MAX);
     let (drills, total) = state.past(move |site| site.past_drills(from, PAGE as usize)).await?;
     let now = Timestamp::now();
-    let head = [words.time, words.kind, words.outcome, words.repository, words.level, words.sources, words.whole_restore, words.took];
+    let head = [
+        words.time,
+        words.kind,
+        words.outcome,
+        words.repository,
+        words.level,
+        words.sources,
+        words.whole_restore,
+        words.took,
+    ];
     let body = html! {
         @if total == 0 { p.empty { (code_in(words.no_drill)) } } @else {
             div.wide tabindex="0" role="region" aria-label=(words.drills) {
@@ -65,10 +74,13 @@ pub(super) async fn one(state: &Shared, ask: &Ask, run: &str) -> Result<Content,
     let words = Words::of(ask.language);
     let run: RunId = run.parse().map_err(|_| Fault::missing())?;
     let report = state.past(move |site| site.proof_report(Some(&run.to_string()))).await?;
+    // The title of the page is above it.
+    let fragment =
+        report.to_fragment(ask.language).replacen("<h1>", "<h2>", 1).replacen("</h1>", "</h2>", 1);
     let body = html! {
         p { a href={ "/drills/" (run) "/report.html" (ask.query.with("lang", ask.language.code().as_bytes())) } download { (words.download) } }
-        // The report escapes what it shows. Its title comes after ours.
-        article.report { (PreEscaped(report.to_fragment(ask.language))) }
+        // The report escapes what it shows.
+        article.report { (PreEscaped(fragment)) }
     };
     Ok(Content { view: View::Drills, title: words.report.to_owned(), body, seen: None })
 }

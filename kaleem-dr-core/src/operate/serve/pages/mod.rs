@@ -46,7 +46,10 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/drills/{run}/report.html", get(drills::download))
         .route("/alarms", page(async |state, ask, _| alarms::content(&state, &ask).await))
         .route("/history", page(async |state, ask, _| history::list(&state, &ask).await))
-        .route("/history/{run}", page(async |state, ask, run| history::one(&state, &ask, &run).await))
+        .route(
+            "/history/{run}",
+            page(async |state, ask, run| history::one(&state, &ask, &run).await),
+        )
 }
 
 /// A route that answers with a page. `content` receives the last part of the path.
@@ -65,7 +68,8 @@ where
 
 /// The view of the repository for a page.
 async fn view(state: &PageState, words: &Words) -> Result<(Arc<Overview>, Seen), Fault> {
-    state.view().await.map_err(|why| {
-        Fault::unavailable(why.unwrap_or_else(|| words.not_read_yet.to_owned()))
-    })
+    state
+        .view()
+        .await
+        .map_err(|why| Fault::unavailable(why.unwrap_or_else(|| words.not_read_yet.to_owned())))
 }

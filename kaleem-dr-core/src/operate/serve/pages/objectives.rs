@@ -39,7 +39,8 @@ pub(super) async fn content(state: &Shared, ask: &Ask) -> Result<Content, Fault>
     let newest: Vec<_> = proofs.iter().take(LISTED).cloned().collect();
     proofs.reverse();
     let now = Timestamp::now();
-    let head = [words.time, words.source, words.snapshot, words.level, words.restored_in, words.size];
+    let head =
+        [words.time, words.source, words.snapshot, words.level, words.restored_in, words.size];
     let body = html! {
         @if names.len() > 1 {
             nav aria-label=(words.repositories) {

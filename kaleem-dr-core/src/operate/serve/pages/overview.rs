@@ -40,7 +40,7 @@ pub(super) async fn content(state: &Shared, ask: &Ask) -> Result<Content, Fault>
     Ok(Content { view: View::Overview, title: words.overview.to_owned(), body, seen: Some(seen) })
 }
 
-/// Whether everything is within its limits, and otherwise what is not.
+/// The verdict: everything is within its limits, or the reasons why not.
 fn verdict(site: &Site, overview: &Overview, seen: &Seen, words: &Words) -> Markup {
     let status = &overview.status;
     let mut reasons: Vec<Markup> = Vec::new();
@@ -63,7 +63,7 @@ fn verdict(site: &Site, overview: &Overview, seen: &Seen, words: &Words) -> Mark
     if status.rto_broken == Some(true) {
         reasons.push(html! { (words.reason_rto) });
     }
-    let own = site.identity().own.as_str();
+    let own = site.identity().host.as_str();
     for host in overview.hosts.hosts.iter().filter(|host| host.is_broken && host.host != own) {
         reasons.push(html! {
             (show::name(&host.host)) @if let Some(source) = &host.source { ", " (show::name(source.as_str())) } ": " (words.reason_host)
@@ -99,8 +99,11 @@ fn cards(
 ) -> Markup {
     let (status, objectives) = (&overview.status, &site.config().settings.objectives);
     let primary = status.sources.first().map(|source| source.repository.as_str());
-    let own: Vec<&SourceStatus> =
-        status.sources.iter().filter(|source| Some(source.repository.as_str()) == primary).collect();
+    let own: Vec<&SourceStatus> = status
+        .sources
+        .iter()
+        .filter(|source| Some(source.repository.as_str()) == primary)
+        .collect();
     let fresh = own.iter().filter(|source| !source.freshness.stale).count();
     let never_proven = own.iter().any(|source| source.standing.rpo_seconds.is_none());
     let rpo = own.iter().filter_map(|source| source.standing.rpo_seconds).max();
@@ -171,7 +174,13 @@ pub(super) fn freshness(freshness: &Freshness, words: &Words) -> Markup {
 
 fn sources(sources: &[SourceStatus], now: Timestamp, words: &Words) -> Markup {
     let head = [
-        words.source, words.repository, words.state, words.newest, words.proven, words.rpo, words.rto,
+        words.source,
+        words.repository,
+        words.state,
+        words.newest,
+        words.proven,
+        words.rpo,
+        words.rto,
         words.rto_forecast,
     ];
     html! {
@@ -209,7 +218,9 @@ fn repositories(site: &Site, last: &[PastEvent], now: Timestamp, words: &Words) 
     let settings = &site.config().settings;
     let primary = site.chosen_repository().ok().map(|(name, _)| name);
     let newest = |place: &str, kinds: &[&str]| {
-        let of = last.iter().filter(|event| event.repository == place && kinds.contains(&event.kind.as_str()));
+        let of = last
+            .iter()
+            .filter(|event| event.repository == place && kinds.contains(&event.kind.as_str()));
         of.map(|event| event.finished).max()
     };
     html! {

@@ -30,7 +30,8 @@ pub(super) async fn content(state: &Shared, ask: &Ask) -> Result<Content, Fault>
     let from = usize::try_from(ask.page() * PAGE).unwrap_or(usize::MAX);
     let page = found.iter().skip(from).take(usize::try_from(PAGE).unwrap_or(usize::MAX));
     let total = found.len() as u64;
-    let sources = overview.points.iter().flat_map(|point| point.snapshots.keys().map(ToString::to_string));
+    let sources =
+        overview.points.iter().flat_map(|point| point.snapshots.keys().map(ToString::to_string));
     let body = html! {
         form.filter method="get" role="search" aria-label=(words.filter) {
             (pager::choice(ask, "source", words.source, &pager::plain(sources), words))

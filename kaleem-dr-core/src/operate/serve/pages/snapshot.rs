@@ -43,9 +43,9 @@ pub(super) async fn content(state: &Shared, ask: &Ask, id: &str) -> Result<Conte
 }
 
 fn facts(snapshot: &Snapshot, words: &Words) -> Markup {
-    let restore = snapshot.source().map(|source| {
-        format!("`kaleem-dr restore {source} --snapshot {}`", snapshot.id().short())
-    });
+    let restore = snapshot
+        .source()
+        .map(|source| format!("`kaleem-dr restore {source} --snapshot {}`", snapshot.id().short()));
     html! {
         dl.facts {
             div { dt { (words.source) } dd { (show::name(&snapshot.maker())) } }
