@@ -22,25 +22,45 @@ fn schema(name: &str) -> Value {
 
 /// The same schema without fields that it does not describe: a new field needs a description.
 fn strict(mut schema: Value) -> Value {
-    fn close(value: &mut Value) {
-        match value {
-            Value::Object(fields) => {
-                let is_closable = fields.contains_key("properties")
-                    && !fields.contains_key("additionalProperties")
-                    && !["oneOf", "anyOf", "allOf", "$ref"]
-                        .iter()
-                        .any(|key| fields.contains_key(*key));
-                fields.values_mut().for_each(close);
-                if is_closable {
-                    fields.insert("additionalProperties".to_owned(), json!(false));
-                }
+    let mut extended = Vec::new();
+    collect_extended(&schema, &mut extended);
+    close(&mut schema);
+    if let Some(definitions) = schema.get_mut("$defs").and_then(Value::as_object_mut) {
+        for name in extended {
+            if let Some(open) = definitions.get_mut(&name).and_then(Value::as_object_mut) {
+                open.remove("unevaluatedProperties");
             }
-            Value::Array(values) => values.iter_mut().for_each(close),
-            _ => {}
         }
     }
-    close(&mut schema);
     schema
+}
+
+/// Collects the definitions to which another schema adds properties, such as `message_type`.
+fn collect_extended(value: &Value, found: &mut Vec<String>) {
+    if let (Some(name), true) = (value["$ref"].as_str(), value["properties"].is_object()) {
+        found.extend(name.strip_prefix("#/$defs/").map(str::to_owned));
+    }
+    match value {
+        Value::Object(fields) => fields.values().for_each(|field| collect_extended(field, found)),
+        Value::Array(values) => values.iter().for_each(|value| collect_extended(value, found)),
+        _ => {}
+    }
+}
+
+/// Forbids further properties wherever a schema describes some.
+fn close(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(close);
+            let is_closable = fields.get("properties").is_some_and(Value::is_object)
+                && !fields.contains_key("additionalProperties");
+            if is_closable {
+                fields.insert("unevaluatedProperties".to_owned(), json!(false));
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(close),
+        _ => {}
+    }
 }
 
 /// Asserts that a value is the named document, without fields that its schema does not describe.

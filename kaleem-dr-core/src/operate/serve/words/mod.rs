@@ -9,7 +9,6 @@ use crate::{
 };
 
 /// All fixed texts of the page. Errors and the findings of sources stay in English.
-#[expect(missing_docs, clippy::missing_docs_in_private_items, reason = "each name is its meaning")]
 pub(super) struct Words {
     pub(super) skip: &'static str,
     pub(super) navigation: &'static str,
@@ -111,7 +110,6 @@ pub(super) struct Words {
     pub(super) pages: &'static str,
     pub(super) previous: &'static str,
     pub(super) next: &'static str,
-    pub(super) entries: &'static str,
     pub(super) files: &'static str,
     pub(super) path: &'static str,
     pub(super) root: &'static str,
@@ -119,7 +117,6 @@ pub(super) struct Words {
     pub(super) permissions: &'static str,
     pub(super) owner: &'static str,
     pub(super) changed: &'static str,
-    pub(super) directory: &'static str,
     pub(super) damaged: &'static str,
     pub(super) too_slow: &'static str,
     pub(super) tags: &'static str,
