@@ -55,7 +55,7 @@ async fn sign_in(browser: &Browser, page: &Page, wrong: &str) {
 /// Asserts what holds for every page: one heading, one main part, tables with heads, names of regions.
 async fn assert_accessible(browser: &Browser, language: &str, direction: &str) {
     for (expression, expected) in [
-        ("document.documentElement.lang", language.into()),
+        ("document.documentElement.lang", Value::from(language)),
         ("getComputedStyle(document.body).direction", direction.into()),
         ("document.querySelectorAll('h1').length", 1.into()),
         ("document.querySelectorAll('main').length", 1.into()),

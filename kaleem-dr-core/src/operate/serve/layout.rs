@@ -136,6 +136,8 @@ pub(super) fn sign_in(ask: &Ask, headers: &HeaderMap) -> Response {
         section.sign-in {
             h1 { (words.sign_in) }
             form #sign-in hidden data-wrong=(words.wrong_token) data-unreachable=(words.unreachable) {
+                // For password managers, which keep a token with a name.
+                input type="text" autocomplete="username" value="kaleem-dr" readonly hidden;
                 label for="token" { (words.token) }
                 input #token type="password" autocomplete="current-password" required dir="ltr" aria-describedby="token-help";
                 p #token-help .note { (code_in(words.token_help)) }

@@ -54,8 +54,8 @@ fn facts(snapshot: &Snapshot, words: &Words) -> Markup {
             div { dt { (words.size) } dd { (maybe(snapshot.size_bytes(), show::size)) } }
             div { dt { (words.added) } dd { (maybe(snapshot.added_bytes(), show::size)) } }
             @if let Some(run) = snapshot.run() { div { dt { (words.run) } dd { a href={ "/history/" (run) } { code dir="ltr" { (run) } } } } }
-            @if let Some(restore) = &restore { div { dt { (words.to_restore) } dd { (code_in(restore)) } } }
-            div { dt { (words.tags) } dd { (show::name(&snapshot.tags().join(", "))) } }
+            @if let Some(restore) = &restore { div.long { dt { (words.to_restore) } dd { (code_in(restore)) } } }
+            div.long { dt { (words.tags) } dd { bdi dir="ltr" { (show::name(&snapshot.tags().join(", "))) } } }
         }
     }
 }
@@ -96,7 +96,7 @@ fn table(directory: &Directory, words: &Words) -> Markup {
                         @let name = row.path.file_name().map(Path::new).unwrap_or(&row.path);
                         tr {
                             th scope="row" {
-                                @if row.entry.kind == "dir" { a href=(link(&row.path)) { (show::path(name)) "/" } }
+                                @if row.entry.kind == "dir" { a href=(link(&row.path)) { bdi dir="ltr" { (show::path(name)) "/" } } }
                                 @else { (show::path(name)) }
                                 @if let Some(target) = &row.entry.linktarget { span.note { " → " (show::name(target)) } }
                             }
