@@ -14,8 +14,8 @@ MIRROR=${KALEEM_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 
 # The groups of tests that need a tree of their own.
 TREE_GROUPS='rabbitmq-4 systemd'
-# The groups of tests that need root; scripts that run other things set KALEEM_TEST_WITHOUT to them.
-ROOT_GROUPS="$TREE_GROUPS docker"
+# The groups of tests that need root, or to install Chromium; scripts that run other things set KALEEM_TEST_WITHOUT to them.
+ROOT_GROUPS="$TREE_GROUPS docker chromium"
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -135,6 +135,8 @@ stop_on_exit() {
     # shellcheck disable=SC2064 # the command is complete now
     trap "$1" EXIT
 }
+
+chromium_is_installed() { command -v chromium >/dev/null && command -v chromedriver >/dev/null; }
 
 listens() { (: <>"/dev/tcp/127.0.0.1/$1"); }
 

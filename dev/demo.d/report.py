@@ -1,12 +1,13 @@
 """The demo's reports: the gist of the program's JSON for a reader, and report.json of all of it.
 
-report.py gist FILE | snapshot FILE SOURCE | artifacts DIRECTORY | conclude NOTES PREFIX REPORT
+report.py gist FILE | snapshot FILE SOURCE | artifacts DIRECTORY | conclude NOTES PREFIX REPORT | page ADDRESS TOKEN
 """
 
 import hashlib
 import json
 import pathlib
 import sys
+import urllib.request
 
 
 def lines(path):
@@ -141,4 +142,22 @@ def conclude(notes, prefix, report):
         print(f"- {sentence}")
 
 
-{"gist": gist, "snapshot": snapshot, "artifacts": artifacts, "conclude": conclude}[sys.argv[1]](*sys.argv[2:])
+def page(address, token):
+    """Asks the page for the status, and for the overview in Arabic."""
+
+    def get(path):
+        request = urllib.request.Request(address + path, headers={"Authorization": f"Bearer {token}"})
+        # Never through a proxy: the page is on loopback.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=30) as answer:
+            return answer.read().decode()
+
+    status = json.loads(get("api/v1/status"))
+    if status["exit_code"] != 0 or status["problem"]:
+        sys.exit(f"the page shows a problem: {status}")
+    if 'dir="rtl"' not in get("?lang=ar"):
+        sys.exit("the page is not in Arabic")
+    print(f"{address}api/v1/status: exit_code 0, {len(status['data'])} rows")
+
+
+{"gist": gist, "snapshot": snapshot, "artifacts": artifacts, "conclude": conclude, "page": page}[sys.argv[1]](*sys.argv[2:])

@@ -6,7 +6,7 @@ use crate::{
     commands::{
         alarm, backup, bootstrap, check, checklist, completions, config, copy, diff, doctor, drill,
         dump, export, find, fleet, forget, history, init, key, ls, man, metrics, migrate, notify, oplog,
-        points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule,
+        points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule, serve,
         snapshot, snapshots, status, unlock, verify,
     },
     global::Global,
@@ -133,6 +133,9 @@ pub enum Command {
     Checklist(checklist::Checklist),
     /// Connect to each source, and show what a backup would find
     Probe,
+    /// Show status, points, drills, alarms and history in a browser, and as a JSON API; only reads
+    #[command(after_help = serve::EXAMPLES)]
+    Serve(serve::Serve),
     /// Send a test notification, or report a failed unit
     Notify(notify::Notify),
     /// Print metrics in the Prometheus text format

@@ -122,6 +122,7 @@
 //! - `ledger`: the history of jobs and proofs in SQLite, and what is computed from it: drills and objectives. Without it, a mirror's
 //!   pass cannot distinguish forgotten snapshots from those of other programs, so it refuses to delete them.
 //! - `operate`: [`Site`] and everything else of [`operate`]. Includes the other two.
+//! - `serve`: the page of an installation (`Site::serve`). Includes `operate`.
 //!
 //! # Modules
 //!

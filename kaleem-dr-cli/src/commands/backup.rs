@@ -4,13 +4,13 @@ use clap::Args;
 use kaleem_dr_core::{
     ground::{RunId, SourceName},
     operate::{
+        document::BackupLine,
         job::{RunReport, SecondaryReport},
         monitor::Ended,
         site,
     },
 };
 use serde::Serialize;
-use serde_json::json;
 
 use super::{JobOutcome, prune};
 use crate::{
@@ -48,7 +48,7 @@ pub async fn backup(context: &Context, args: &Backup) -> JobOutcome {
 /// Prints the report of a run.
 pub fn print(report: &RunReport, json: bool) -> Printed {
     if json {
-        return as_json(report);
+        return BackupLine::of(report).iter().try_for_each(document);
     }
     print_sources(report)?;
     if let Some(forgotten) = report.forgotten {
@@ -71,40 +71,6 @@ pub fn print(report: &RunReport, json: bool) -> Printed {
         line(&format!("ALARM: {why}"))?;
     }
     Ok(())
-}
-
-fn as_json(report: &RunReport) -> Printed {
-    for source in &report.sources {
-        if let Some(error) = &source.error {
-            document(
-                &json!({ "message_type": "error", "error": { "message": error }, "during": "backup", "item": source.source }),
-            )?;
-            continue;
-        }
-        document(&json!({
-            "message_type": "summary",
-            "dry_run": report.dry_run,
-            "files_new": source.files_new,
-            "files_changed": source.files_changed,
-            "files_unmodified": source.files_unmodified,
-            "data_added": source.new_blob_bytes,
-            "data_added_packed": source.added_bytes,
-            "total_files_processed": source.files_new + source.files_changed + source.files_unmodified,
-            "total_bytes_processed": source.size_bytes,
-            "total_duration": source.seconds,
-            "snapshot_id": source.snapshot,
-            "source": source.source,
-            "run": report.run,
-            "consistency": source.consistency,
-            "consistent_at": source.consistent_at,
-            "incomplete": source.incomplete,
-            "healed": source.healed,
-        }))?;
-    }
-    let mut run = serde_json::to_value(report)?;
-    run["message_type"] = "run".into();
-    run["exit_code"] = report.exit.code().into();
-    document(&run)
 }
 
 fn print_sources(report: &RunReport) -> Printed {

@@ -4,13 +4,14 @@ use clap::Subcommand;
 use kaleem_dr_core::{
     Site,
     ground::{Exit, SourceName},
-    operate::config::schema,
+    operate::{config::schema, document::DOCUMENTS, serve},
 };
 use serde_json::{Value, json};
 
 use super::{Outcome, config_init};
 use crate::{
     context::Context,
+    failure::Failure,
     output::{Printed, document, line},
 };
 
@@ -19,8 +20,11 @@ use crate::{
 pub enum ConfigCommand {
     /// Check the config, and print its repositories and sources
     Check,
-    /// Print the JSON schema of the config
-    Schema,
+    /// Print the JSON schema of the config, or of what a command prints with --json
+    Schema {
+        /// Document: `status`, `backup`, `api-points` … [default: the config; `list` lists all]
+        document: Option<String>,
+    },
     /// Write the first config, with its secrets: a password of the repository, and those that the sources need
     #[command(after_help = config_init::EXAMPLES)]
     Init(config_init::ConfigInit),
@@ -33,12 +37,27 @@ pub async fn config(context: &Context, command: ConfigCommand) -> Outcome {
             let warnings = site.check_config()?;
             print(&site, &warnings, context.global.json)?;
         }
-        ConfigCommand::Schema => {
+        ConfigCommand::Schema { document: None } => {
             line(&serde_json::to_string_pretty(&schema(&kaleem_dr_sources::kinds()))?)?;
         }
+        ConfigCommand::Schema { document: Some(name) } => print_schema(&name)?,
         ConfigCommand::Init(args) => config_init::init(context, args).await?,
     }
     Ok(Exit::Done)
+}
+
+/// Prints the schema of a document, or the names of all.
+fn print_schema(name: &str) -> Printed {
+    let all = || DOCUMENTS.iter().chain(&serve::DOCUMENTS);
+    if name == "list" {
+        return all().try_for_each(|document| line(document.name));
+    }
+    let found = all().find(|document| document.name == name).ok_or_else(|| {
+        Failure::usage(format!(
+            "no document is named `{name}`; `kaleem-dr config schema list` lists them"
+        ))
+    })?;
+    line(&serde_json::to_string_pretty(&found.schema())?)
 }
 
 fn print(site: &Site, warnings: &[String], json: bool) -> Printed {

@@ -4,13 +4,12 @@ use clap::Args;
 use kaleem_dr_core::{
     engine::ledger::ChainedReport,
     ground::{ProofLevel, RunId, SourceName},
-    operate::{monitor::Ended, report::duration, site},
+    operate::{document::DrillLine, monitor::Ended, report::duration, site},
     recovery::{
         change_log::Moment,
         drill::{DrillReport, SourceDrill},
     },
 };
-use serde_json::json;
 
 use super::{
     JobOutcome,
@@ -79,12 +78,7 @@ pub async fn drill(context: &Context, args: &Drill) -> JobOutcome {
 
 fn print(report: &DrillReport, chained: &ChainedReport, json: bool, verbose: bool) -> Printed {
     if json {
-        return document(&json!({
-            "message_type": "drill",
-            "exit_code": report.exit.code(),
-            "hash": chained.hash,
-            "report": report,
-        }));
+        return document(&DrillLine::of(report, &chained.hash));
     }
     for cleared in &report.cleared {
         let of =

@@ -38,6 +38,7 @@ pub mod report;
 pub mod restore;
 pub mod runbook;
 pub mod schedule;
+pub mod serve;
 pub mod snapshot;
 pub mod snapshots;
 mod stats;
@@ -87,7 +88,7 @@ pub async fn run(command: Command, context: Context) -> Outcome {
 /// Reports whether a command writes nothing to a repository.
 fn only_reads(command: &Command) -> bool {
     use Command::{
-        Check, Diff, Doctor, Drill, Dump, Export, Find, Fleet, Ls, Points, Restore, Runbook,
+        Check, Diff, Doctor, Drill, Dump, Export, Find, Fleet, Ls, Points, Restore, Runbook, Serve,
         Snapshots, Stats, Status, Verify,
     };
     matches!(
@@ -104,6 +105,7 @@ fn only_reads(command: &Command) -> bool {
             | Points(_)
             | Restore(_)
             | Runbook(_)
+            | Serve(_)
             | Snapshots(_)
             | Stats
             | Status(_)
@@ -156,6 +158,7 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Alarm { command } => alarm::alarm(context, &command).await?.into(),
         Command::Check(args) => check::check(context, &args).await?,
         Command::Stats => stats::stats(context).await?.into(),
+        Command::Serve(args) => serve::serve(context, &args).await?.into(),
         Command::Status(args) => status::status(context, args).await?.into(),
         Command::Snapshot { command } => snapshot::snapshot(context, &command).await?.into(),
         Command::Doctor(args) => doctor::doctor(context, &args).await?.into(),

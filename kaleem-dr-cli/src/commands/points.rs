@@ -3,9 +3,9 @@
 use clap::Args;
 use kaleem_dr_core::{
     ground::{Exit, SourceName},
+    operate::document::Point,
     recovery::{change_log::RestorableSpan, points::RecoveryPoint},
 };
-use serde_json::Value;
 
 use super::Outcome;
 use crate::{
@@ -34,15 +34,7 @@ pub async fn points(context: &Context, args: Points) -> Outcome {
 
 fn print(points: &[RecoveryPoint], json: bool) -> Printed {
     if json {
-        let points: Vec<Value> = points
-            .iter()
-            .map(|point| {
-                let mut value = serde_json::to_value(point)?;
-                value["complete"] = point.is_complete().into();
-                Ok(value)
-            })
-            .collect::<Result<_, serde_json::Error>>()?;
-        return document(&points);
+        return document(&points.iter().map(Point::from).collect::<Vec<_>>());
     }
     let mut rows = table(["run", "time", "host", "sources", ""]);
     for point in points {

@@ -6,15 +6,14 @@ use clap::Args;
 use kaleem_dr_core::{
     Site,
     ground::{Exit, language::Language},
-    operate::report::ProofReport,
+    operate::{document::Chained, report::ProofReport},
 };
-use serde_json::json;
 
 use super::Outcome;
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Printed, document, line},
+    output::{document, line},
 };
 
 pub const EXAMPLES: &str = "Examples:
@@ -50,7 +49,7 @@ pub fn report(context: &Context, args: &Report) -> Outcome {
     let report = site.proof_report(args.run.as_deref())?;
     write(&report, &args.to)?;
     if context.global.json {
-        print_chained(&report)?;
+        document(&Chained::from(&report))?;
     } else if args.to.html.is_none() && args.to.markdown.is_none() {
         line(report.to_markdown(args.to.lang).trim_end())?;
     }
@@ -76,13 +75,4 @@ fn write(report: &ProofReport, to: &ReportFiles) -> Result<(), Failure> {
             .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", path.display())))?;
     }
     Ok(())
-}
-
-fn print_chained(report: &ProofReport) -> Printed {
-    document(&json!({
-        "message_type": "report",
-        "hash": report.hash(),
-        "broken_links": report.broken_links(),
-        "report": report.drill(),
-    }))
 }

@@ -2,11 +2,12 @@
 
 use clap::Args;
 use kaleem_dr_core::operate::{
-    job::{Freshness, HostStatus, SourceStatus},
+    document::StatusLine,
+    job::{Freshness, HostStatus},
     report::duration,
+    site::SiteStatus,
     tripwire::{Alarm, RecordedAlarm},
 };
-use serde_json::Value;
 
 use super::Outcome;
 use crate::{
@@ -31,7 +32,7 @@ pub async fn status(context: &Context, args: Status) -> Outcome {
 async fn sources(context: &Context) -> Outcome {
     let site = context.load()?;
     let status = site.status().await?;
-    print_sources(&status.sources, status.rto_broken, &status.alarms, context.global.json)?;
+    print_sources(&status, context.global.json)?;
     if !context.global.json {
         print_recorded(&status.recorded, &status.alarms)?;
     }
@@ -48,24 +49,11 @@ async fn hosts(context: &Context) -> Outcome {
     Ok(status.exit())
 }
 
-fn print_sources(
-    sources: &[SourceStatus],
-    rto_broken: Option<bool>,
-    alarms: &[Alarm],
-    json: bool,
-) -> Printed {
+fn print_sources(status: &SiteStatus, json: bool) -> Printed {
     if json {
-        let with_alarm = |status: &SourceStatus| {
-            let mut value = serde_json::to_value(status)?;
-            value["alarm"] = serde_json::to_value(
-                alarms.iter().find(|alarm| alarm.source == status.standing.source),
-            )?;
-            Ok(value)
-        };
-        return document(
-            &sources.iter().map(with_alarm).collect::<Result<Vec<Value>, serde_json::Error>>()?,
-        );
+        return document(&StatusLine::of(status));
     }
+    let SiteStatus { sources, rto_broken, alarms, .. } = status;
     let mut rows = table([
         "repository",
         "source",
@@ -97,7 +85,7 @@ fn print_sources(
         ]);
     }
     line(&rows.to_string())?;
-    if rto_broken == Some(true) {
+    if *rto_broken == Some(true) {
         line(
             "RTO: a full restore is expected to exceed `objectives.rto_hours`, or was never measured: run `kaleem-dr drill`",
         )?;

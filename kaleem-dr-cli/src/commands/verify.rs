@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use kaleem_dr_core::{
     ground::{ProofLevel, RunId, SourceName},
-    operate::{monitor::Ended, site::Verification},
+    operate::{document::VerificationLine, monitor::Ended, site::Verification},
     recovery::verify::VerifyReport,
 };
 
@@ -80,10 +80,7 @@ fn the_one(sources: &[SourceName]) -> Result<&SourceName, Failure> {
 pub fn print(reports: &[VerifyReport], json: bool) -> Printed {
     for report in reports {
         if json {
-            let mut value = serde_json::to_value(report)?;
-            value["message_type"] = "verification".into();
-            value["is_proven"] = report.is_proven().into();
-            document(&value)?;
+            document(&VerificationLine::from(report))?;
             continue;
         }
         if let Some(untried) = &report.error {

@@ -3,10 +3,11 @@
 use std::{os::unix::ffi::OsStrExt as _, path::Path};
 
 use kaleem_dr_core::{
-    engine::repository::{Snapshot, TreeEntry, TreeEntryKind},
+    engine::repository::{Snapshot, TreeEntry},
     jiff::{Timestamp, tz::TimeZone},
+    operate::document::Entry,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The bytes of a path.
 pub fn bytes(path: &Path) -> Vec<u8> {
@@ -53,36 +54,15 @@ pub fn heading(snapshot: &Snapshot) -> String {
     )
 }
 
-/// An entry as a node of `restic ls --json`, with additional fields. A path that is not UTF-8 is also given with its bytes escaped.
+/// An entry as a node of `restic ls --json`, with additional fields.
 pub fn node(entry: &TreeEntry) -> Value {
-    let mut node = json!({
-        "name": entry.name().to_string_lossy(),
-        "type": entry.kind().as_str(),
-        "path": entry.path.to_string_lossy(),
-        "uid": entry.uid(),
-        "gid": entry.gid(),
-        "user": entry.user(),
-        "group": entry.group(),
-        "mode": entry.go_mode(),
-        "permissions": entry.permissions(),
-        "mtime": entry.mtime(),
-        "inode": entry.inode(),
-        "links": entry.links(),
-        "struct_type": "node",
-    });
-    if entry.kind() == TreeEntryKind::File {
-        node["size"] = entry.size_bytes().into();
-    }
-    if let Some(target) = entry.link_target() {
-        node["linktarget"] = target.to_string_lossy().into();
-    }
-    escaped(&mut node, &entry.path);
-    node
+    // It has plain fields only, so serialisation cannot fail.
+    serde_json::to_value(Entry::from(entry)).unwrap_or_default()
 }
 
 /// Adds the bytes of a path that is not UTF-8.
 pub fn escaped(value: &mut Value, path: &Path) {
-    if path.to_str().is_none() {
-        value["path_escaped"] = path.as_os_str().as_bytes().escape_ascii().to_string().into();
+    if let Some(escaped) = Entry::escaped(path) {
+        value["path_escaped"] = escaped.into();
     }
 }

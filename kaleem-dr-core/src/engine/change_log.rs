@@ -4,9 +4,10 @@
 //! *base*, to any position that a gapless chain of slices reaches. Bases and slices carry their span as a tag, so listing the
 //! snapshots is enough to know which moments can be restored.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use jiff::Timestamp;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A position in a change log. Positions are totally ordered, and grow with time.
@@ -73,6 +74,20 @@ impl FromStr for LogPosition {
         let (seconds, increment) = text.split_once(['.', ':']).ok_or_else(invalid)?;
         let number = |digits: &str| digits.parse::<u32>().map_err(|_| invalid());
         Ok(Self { seconds: number(seconds)?, increment: number(increment)? })
+    }
+}
+
+impl JsonSchema for LogPosition {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "LogPosition".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": r"^[0-9]+\.[0-9]+$" })
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -130,7 +131,9 @@ impl Consistency {
 }
 
 /// The grades of consistency, best first.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Serialize, Deserialize, PartialEq, Eq, PartialOrd, Ord, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum ConsistencyGrade {
     /// All artifacts belong to one moment.
@@ -199,7 +202,7 @@ pub struct TreeTotals {
 }
 
 /// A part that a capture had to leave out.
-#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq, JsonSchema)]
 #[non_exhaustive]
 pub struct Incomplete {
     /// The missing part: a path, decoded with replacement characters if it is not UTF-8.

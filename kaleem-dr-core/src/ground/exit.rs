@@ -1,9 +1,10 @@
 //! The result of a run for its caller. Uses restic's numbers where restic has one.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The exit status of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Exit {

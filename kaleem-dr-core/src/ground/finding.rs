@@ -4,12 +4,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::severity::Severity;
 
 /// A problem, or a fact worth knowing. In JSON: `is_error` and `message`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "Json", into = "Json")]
 #[non_exhaustive]
 pub struct Finding {
@@ -19,10 +20,13 @@ pub struct Finding {
     pub message: String,
 }
 
-/// The JSON of a finding, in reports and in the ledger.
-#[derive(Serialize, Deserialize)]
+/// A problem, or a fact worth knowing.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Finding")]
 struct Json {
+    /// Data may be lost or unusable.
     is_error: bool,
+    /// The problem, with the object's id or path.
     message: String,
 }
 

@@ -9,12 +9,13 @@ use std::{
     time::Instant,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ground::progress::{ProgressSink, StageProgress, Unit};
 
 /// A stage that has ended, with its duration and amount.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Stage {
     /// The work of the stage: `verifying data`.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 #[cfg(feature = "operate")]
@@ -124,7 +125,7 @@ fn before(at: LogPosition) -> LogPosition {
 }
 
 /// A span of time of which every moment can be restored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RestorableSpan {
     /// Host of the snapshots.

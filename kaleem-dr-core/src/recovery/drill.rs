@@ -12,6 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -92,7 +93,7 @@ impl DrillJob {
 }
 
 /// The subject of a report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ReportKind {
@@ -106,7 +107,7 @@ pub enum ReportKind {
 }
 
 /// The result of a drill.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct DrillReport {
     /// Number of the format; it grows with each incompatible change.
@@ -146,7 +147,7 @@ pub struct DrillReport {
 }
 
 /// A drill's result for one source.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct SourceDrill {
     /// Name of the source in the config.

@@ -40,7 +40,7 @@ impl Default for Objectives {
 }
 
 /// The state of one source in one repository, compared with its objectives.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Standing {
     /// Name of the source in the config.

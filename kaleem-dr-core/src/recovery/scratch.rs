@@ -12,6 +12,7 @@ use std::{
     sync::Arc,
 };
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
@@ -46,7 +47,7 @@ struct Note {
 }
 
 /// The result of clearing the scratch target of a rehearsal that died.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Cleared {
     /// Scratch name of the rehearsal.

@@ -25,6 +25,16 @@ impl RepositoryView {
         Self { repository: repository.clone(), snapshots: OnceCell::new(), reader: OnceCell::new() }
     }
 
+    /// A view of a repository whose snapshots were listed already, oldest first.
+    #[must_use]
+    pub fn listed(repository: &Repository, snapshots: Vec<Snapshot>) -> Self {
+        Self {
+            repository: repository.clone(),
+            snapshots: OnceCell::new_with(Some(snapshots)),
+            reader: OnceCell::new(),
+        }
+    }
+
     /// All readable snapshots, oldest first.
     ///
     /// # Errors

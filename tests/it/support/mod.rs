@@ -5,6 +5,7 @@
 
 pub mod amqp_connection;
 pub mod archive;
+pub mod browser;
 pub mod docker;
 pub mod everything;
 pub mod faulty_s3;
@@ -14,6 +15,7 @@ pub mod lost;
 pub mod mirror;
 pub mod mongo_proxy;
 pub mod mongo_writer;
+pub mod page;
 pub mod points;
 pub mod process;
 pub mod program;

@@ -53,6 +53,11 @@ pub fn secantusd() -> PathBuf {
     variable("KALEEM_TEST_SECANTUSD").into()
 }
 
+/// The program that drives Chromium; `None` where it could not be installed.
+pub fn chromedriver() -> Option<PathBuf> {
+    can_run("chromium").then(|| variable("KALEEM_TEST_CHROMEDRIVER").into())
+}
+
 /// The shared brokers, one of each release.
 pub fn rabbitmqs() -> Vec<Rabbitmq> {
     [rabbitmq()].into_iter().chain(rabbitmq_4()).collect()

@@ -1,6 +1,7 @@
 //! The records of jobs.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -161,7 +162,7 @@ pub struct PastPart {
 }
 
 /// An event read from the ledger.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct PastEvent {
     /// Id of the run; the events of one job share it.

@@ -9,6 +9,7 @@ mod event;
 mod mirrors;
 mod proofs;
 mod refill;
+mod select;
 mod slices;
 mod trim;
 
@@ -31,6 +32,7 @@ pub use self::{
     event::{Event, EventKind, Part, PastEvent, PastPart},
     mirrors::{MirrorRecord, Postponed},
     proofs::{ChainedReport, Proof},
+    select::{ListedEvent, Selection},
     trim::LedgerLimits,
 };
 use crate::ground::RunId;

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -9,7 +10,7 @@ use super::{Ledger, LedgerError, maybe_typed, size, stored, typed};
 use crate::ground::{ProofLevel, RunId, SnapshotId, SourceName};
 
 /// The result of a verification or a drill for one snapshot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Proof {
     /// Id of the run that showed it.

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use rustic_core::{FileType, LimitOption};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{
@@ -40,7 +41,7 @@ impl Default for PruneOptions {
 }
 
 /// The result of pruning, or of its plan.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct PruneReport {
     /// Packs marked now or before, and deleted by this prune.

@@ -19,6 +19,7 @@ mod references;
 mod remote;
 pub mod secret;
 mod secret_command;
+mod serve;
 mod template;
 
 use std::{
@@ -49,6 +50,7 @@ pub use self::{
     places::{SYSTEM_CONFIG, default_config, new_config_path},
     recovery::{RecoverySettings, SecretsKept},
     references::References,
+    serve::{SHORTEST_TOKEN, ServeSettings},
     template::TEMPLATE,
 };
 use crate::{
@@ -348,7 +350,12 @@ fn fault_of_names(
         ));
     }
     let fleet = || settings.fleet.fault(repositories);
-    settings.monitoring.fault().or_else(|| settings.recovery.fault()).or_else(fleet)
+    settings
+        .monitoring
+        .fault()
+        .or_else(|| settings.recovery.fault())
+        .or_else(fleet)
+        .or_else(|| settings.serve.as_ref()?.fault())
 }
 
 /// Every `key = { file = "…" }` of a source's table, which is the common form of references to

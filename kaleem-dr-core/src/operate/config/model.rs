@@ -10,6 +10,7 @@ use super::{
     places::{SYSTEM_CACHE, SYSTEM_STATE},
     recovery::RecoverySettings,
     secret::{SecretError, SecretRef},
+    serve::ServeSettings,
 };
 use crate::{
     engine::{
@@ -94,6 +95,9 @@ pub struct Settings {
     /// Repositories and hosts that `fleet status` watches.
     #[serde(default)]
     pub fleet: FleetSettings,
+    /// The page of `kaleem-dr serve`. With this table, `schedule install` installs its service.
+    #[serde(default)]
+    pub serve: Option<ServeSettings>,
 }
 
 impl Settings {

@@ -1,6 +1,7 @@
 //! The report of a run.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::StagedFile;
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// The report of a run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RunReport {
     /// Id of the run, also in its snapshots' tags.
@@ -55,7 +56,7 @@ pub struct RunReport {
 }
 
 /// The report of one source.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct SourceReport {
     /// Name of the source in the config.
@@ -106,7 +107,7 @@ pub struct SourceReport {
 }
 
 /// The copy of a source's snapshot in a secondary repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct CopyOutcome {
     /// Name of the repository in the config.
@@ -120,7 +121,7 @@ pub struct CopyOutcome {
 }
 
 /// The report of a secondary repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct SecondaryReport {
     /// Its name in the config.

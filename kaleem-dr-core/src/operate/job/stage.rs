@@ -52,7 +52,7 @@ fn ten() -> u8 {
 }
 
 /// A staged file that was written.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct StagedFile {
     /// Path of the file below the backup root.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// The status of a source in a repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct SourceStatus {
     /// Name of the repository in the config.
@@ -180,7 +181,7 @@ struct Known {
 }
 
 /// Freshness of a source's newest snapshot.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Freshness {
     /// Source that made the snapshots.
@@ -258,7 +259,7 @@ pub fn freshness(
 }
 
 /// Freshness of a source of a host in a repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct HostStatus {
     /// Host that made the snapshots, by its name.

@@ -14,6 +14,7 @@ mod rules;
 
 use std::fmt::Write as _;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use self::inputs::MetricInputs;
@@ -46,7 +47,7 @@ struct Sample {
 }
 
 /// A value of a metric, for scripts.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Value {
     /// Name of the metric, beginning with `kaleem_dr_`.

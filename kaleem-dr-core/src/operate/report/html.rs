@@ -15,6 +15,7 @@ use crate::{
     ground::{language::Language, stopwatch::Stage},
     recovery::{
         drill::{ReportKind, SourceDrill},
+        objectives::Objectives,
         source::Control,
         verify::VerifyReport,
     },
@@ -37,17 +38,31 @@ pub(super) fn page(report: &ProofReport, language: Language) -> String {
         words.title(report.drill.kind),
         report.drill.started.strftime("%Y-%m-%d"),
     );
+    html.push_str(&content(report, language));
+    html.push_str("</main>\n</body>\n</html>\n");
+    html
+}
+
+/// The report without the page around it.
+pub(super) fn content(report: &ProofReport, language: Language) -> String {
+    let words = Words::of(language);
+    let mut html = String::with_capacity(32 << 10);
     head(&mut html, report, words);
     table(&mut html, report, words);
-    over_time(&mut html, report, words);
+    let _ = writeln!(html, "<h2>{}</h2>", words.over_time);
+    html.push_str(&over_time(&report.proofs, &report.objectives, language));
     let _ = writeln!(html, "<h2>{}</h2>", words.details);
     for source in &report.drill.sources {
         details(&mut html, source, words);
     }
     cleared(&mut html, report, words);
     chain(&mut html, report, words);
-    html.push_str("</main>\n</body>\n</html>\n");
     html
+}
+
+/// The style of a report, which its content needs.
+pub(super) const fn style() -> &'static str {
+    STYLE
 }
 
 fn head(html: &mut String, report: &ProofReport, words: &Words) {
@@ -151,10 +166,11 @@ fn control_cell(control: Option<&Control>, words: &Words) -> (&'static str, &'st
     }
 }
 
-fn over_time(html: &mut String, report: &ProofReport, words: &Words) {
-    let _ = writeln!(html, "<h2>{}</h2>", words.over_time);
-    let limit = report.objectives.rpo_hours.map(|hours| f64::from(hours) * 3600.0);
-    let (series, limit, unit) = in_one_unit(rpo_series(report), limit, words);
+/// RPO and RTO over time as two figures, from proofs of one repository, oldest first.
+pub(super) fn over_time(proofs: &[Proof], objectives: &Objectives, language: Language) -> String {
+    let (words, mut html) = (Words::of(language), String::new());
+    let limit = objectives.rpo_hours.map(|hours| f64::from(hours) * 3600.0);
+    let (series, limit, unit) = in_one_unit(rpo_series(proofs, objectives), limit, words);
     let rpo = Plot {
         label: words.rpo_title,
         unit,
@@ -162,11 +178,12 @@ fn over_time(html: &mut String, report: &ProofReport, words: &Words) {
         limit: limit.map(|limit| (limit, words.limit)),
         joined: true,
     };
-    figure(html, words.rpo_title, words.rpo_meaning, &rpo, words);
+    figure(&mut html, words.rpo_title, words.rpo_meaning, &rpo, words);
     // The limit applies to all sources together: next to single sources it would mislead.
-    let (series, _, unit) = in_one_unit(rto_series(&report.proofs), None, words);
+    let (series, _, unit) = in_one_unit(rto_series(proofs), None, words);
     let rto = Plot { label: words.rto_title, unit, series, limit: None, joined: false };
-    figure(html, words.rto_title, words.rto_meaning, &rto, words);
+    figure(&mut html, words.rto_title, words.rto_meaning, &rto, words);
+    html
 }
 
 /// Turns seconds into the unit that fits the largest of them.
@@ -207,7 +224,7 @@ fn by_source(proofs: &[Proof]) -> BTreeMap<&str, Vec<&Proof>> {
 /// The age of the newest proven data: just before and after each proof, and at the end of the
 /// drill.
 /// In seconds.
-fn rpo_series(report: &ProofReport) -> Vec<Series> {
+fn rpo_series(proofs: &[Proof], objectives: &Objectives) -> Vec<Series> {
     let seconds = |later: jiff::Timestamp, earlier: jiff::Timestamp| {
         later.duration_since(earlier).as_secs_f64()
     };
@@ -216,7 +233,7 @@ fn rpo_series(report: &ProofReport) -> Vec<Series> {
         let mut newest: Option<jiff::Timestamp> = None;
         for proof in proofs
             .iter()
-            .filter(|proof| proof.proven.is_some_and(|level| level >= report.objectives.proof))
+            .filter(|proof| proof.proven.is_some_and(|level| level >= objectives.proof))
         {
             if let Some(newest) = newest {
                 points.push((proof.at, seconds(proof.at, newest)));
@@ -226,11 +243,7 @@ fn rpo_series(report: &ProofReport) -> Vec<Series> {
         }
         Series { name: source.to_owned(), points }
     };
-    by_source(&report.proofs)
-        .into_iter()
-        .map(of)
-        .filter(|series| !series.points.is_empty())
-        .collect()
+    by_source(proofs).into_iter().map(of).filter(|series| !series.points.is_empty()).collect()
 }
 
 fn rto_series(proofs: &[Proof]) -> Vec<Series> {
@@ -311,7 +324,7 @@ fn stages(html: &mut String, stages: &[Stage], words: &Words) {
     for stage in stages {
         let _ = write!(
             html,
-            "<tr><td lang=\"en\">{}</td><td class=\"number\">{}</td><td><span class=\"bar\" style=\"width:{:.1}%\"></span></td></tr>",
+            "<tr><td lang=\"en\">{}</td><td class=\"number\">{}</td><td><svg class=\"bar\" viewBox=\"0 0 100 1\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><rect width=\"{:.1}\" height=\"1\"/></svg></td></tr>",
             escape(&stage.name),
             duration(stage.seconds),
             (stage.seconds / longest * 100.0).max(0.5)

@@ -126,6 +126,12 @@ impl ProofReport {
         html::page(self, language)
     }
 
+    /// The content of that page, for another page with [`style`].
+    #[must_use]
+    pub fn to_fragment(&self, language: Language) -> String {
+        html::content(self, language)
+    }
+
     /// The report as a page of Markdown.
     #[must_use]
     pub fn to_markdown(&self, language: Language) -> String {
@@ -136,4 +142,17 @@ impl ProofReport {
     fn is_proven(&self) -> bool {
         self.drill.exit.code() == 0 && self.broken.is_empty()
     }
+}
+
+/// The style of reports and plots: CSS.
+#[must_use]
+pub fn style() -> &'static str {
+    html::style()
+}
+
+/// RPO and RTO over time as two HTML figures without scripts and inline styles, from proofs of one
+/// repository, oldest first. They need [`style`].
+#[must_use]
+pub fn over_time(proofs: &[Proof], objectives: &Objectives, language: Language) -> String {
+    html::over_time(proofs, objectives, language)
 }

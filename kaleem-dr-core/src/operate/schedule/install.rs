@@ -124,12 +124,14 @@ pub fn install(
     dry_run: bool,
 ) -> Result<InstallReport, ScheduleError> {
     let files = planned_files(plan, style)?;
-    let links: Vec<PathBuf> = match style {
+    let started: Vec<String> = match style {
         Style::Systemd => {
-            plan.jobs.iter().map(|job| plan.manager.link(&systemd::timer_name(job))).collect()
+            let page = plan.page.iter().map(|_| systemd::PAGE.to_owned());
+            plan.jobs.iter().map(systemd::timer_name).chain(page).collect()
         }
         Style::Cron => Vec::new(),
     };
+    let links: Vec<PathBuf> = started.iter().map(|unit| plan.manager.link(unit)).collect();
     for path in files.iter().map(|file| &file.path) {
         let place = below(root, path);
         if place.symlink_metadata().is_ok() && !is_ours(&place)? {
@@ -161,6 +163,11 @@ pub fn install(
                 .into(),
         );
     }
+    if style == Style::Cron && plan.page.is_some() {
+        report
+            .warnings
+            .push("cron starts no services: run `kaleem-dr serve` with another supervisor".into());
+    }
     take_away(root, &surplus, dry_run)?;
     report.removed = surplus;
     if !dry_run && style == Style::Systemd {
@@ -178,18 +185,13 @@ pub fn install(
         report.written.push(path);
     }
     for path in links {
-        if link_timer(root, &plan.manager, &path, dry_run)? {
+        if link_unit(root, &plan.manager, &path, dry_run)? {
             report.written.push(path);
         } else {
             report.unchanged.push(path);
         }
     }
-    let timers = plan.jobs.iter().map(systemd::timer_name).collect::<Vec<_>>();
-    report.commands = commands(
-        &plan.manager,
-        &report.removed,
-        if style == Style::Systemd { &timers } else { &[] },
-    );
+    report.commands = commands(&plan.manager, &report.removed, &started);
     Ok(report)
 }
 
@@ -286,12 +288,14 @@ async fn carry_out(commands: &[String]) -> Result<(), ScheduleError> {
 }
 
 /// Commands that make systemd aware of the changes. None of their words contains a space.
-fn commands(manager: &Manager, removed: &[PathBuf], timers: &[String]) -> Vec<String> {
+fn commands(manager: &Manager, removed: &[PathBuf], started: &[String]) -> Vec<String> {
     let systemctl = manager.systemctl();
     let stopped: Vec<&str> = removed
         .iter()
         .filter(|path| {
-            manager.is_unit(path) && path.extension().is_some_and(|ending| ending == "timer")
+            manager.is_unit(path)
+                && (path.extension().is_some_and(|ending| ending == "timer")
+                    || path.ends_with(systemd::PAGE))
         })
         .filter_map(|path| path.file_name()?.to_str())
         .collect();
@@ -299,17 +303,17 @@ fn commands(manager: &Manager, removed: &[PathBuf], timers: &[String]) -> Vec<St
     if !stopped.is_empty() {
         commands.push(format!("{systemctl}stop {}", stopped.join(" ")));
     }
-    if !timers.is_empty() || !stopped.is_empty() {
+    if !started.is_empty() || !stopped.is_empty() {
         commands.push(format!("{systemctl}daemon-reload"));
     }
-    if !timers.is_empty() {
-        commands.push(format!("{systemctl}restart {}", timers.join(" ")));
+    if !started.is_empty() {
+        commands.push(format!("{systemctl}restart {}", started.join(" ")));
     }
     commands
 }
 
 /// Reports whether a link had to be created.
-fn link_timer(
+fn link_unit(
     root: &Path,
     manager: &Manager,
     path: &Path,

@@ -48,9 +48,15 @@ impl Manager {
         if self.is_user() { "systemctl --user " } else { "systemctl " }
     }
 
-    /// The link of a timer, which starts it at boot or, of a user's, with the user's manager.
-    pub(super) fn link(&self, timer: &str) -> PathBuf {
-        self.units().join("timers.target.wants").join(timer)
+    /// The link of a timer or of the page's service, which starts it at boot or, of a user's, with
+    /// the user's manager.
+    pub(super) fn link(&self, unit: &str) -> PathBuf {
+        let target = match (unit.strip_suffix(".timer"), self.is_user()) {
+            (Some(_), _) => "timers.target.wants",
+            (None, false) => "multi-user.target.wants",
+            (None, true) => "default.target.wants",
+        };
+        self.units().join(target).join(unit)
     }
 
     pub(super) fn is_unit(&self, path: &Path) -> bool {

@@ -25,7 +25,7 @@ pub use self::{
     },
     kubernetes::{Kubernetes, Manifests, manifests},
     manager::Manager,
-    plan::{Credential, EnvironmentFile, Job, JobKind, Plan, PlannedFile, Premises},
+    plan::{Credential, EnvironmentFile, Job, JobKind, PageService, Plan, PlannedFile, Premises},
     settings::ScheduleSettings,
     when::{InvalidWhen, When},
 };

@@ -17,7 +17,7 @@ use super::{Manager, ScheduleError, When};
 use crate::{
     engine::repository::Location,
     operate::config::{
-        References, RepositorySettings, Settings,
+        References, RepositorySettings, ServeSettings, Settings,
         secret::{Environment, SecretRef},
     },
 };
@@ -138,12 +138,22 @@ pub struct PlannedFile {
     pub content: String,
 }
 
+/// The service of the page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PageService {
+    /// Directory of its socket, if it listens on one.
+    pub socket_directory: Option<PathBuf>,
+}
+
 /// The jobs of a config, and what they need.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Plan {
     /// Jobs, in the order in which they wait for each other.
     pub jobs: Vec<Job>,
+    /// The page, if the config has `[serve]`.
+    pub page: Option<PageService>,
     /// Absolute path of the program.
     pub program: PathBuf,
     /// Absolute path of the config.
@@ -186,6 +196,7 @@ impl Plan {
         let writes_for_others =
             written.filter_map(|path| fs::metadata(path).ok()).any(|metadata| metadata.uid() != 0);
         Ok(Self {
+            page: settings.serve.as_ref().map(page).transpose()?,
             jobs,
             program: premises.program.clone(),
             config: premises.config.clone(),
@@ -201,6 +212,17 @@ impl Plan {
             clock_is_utc: premises.clock_is_utc,
         })
     }
+}
+
+/// The service of the page. A token that is made at each start would only be in the journal.
+fn page(serve: &ServeSettings) -> Result<PageService, ScheduleError> {
+    if serve.token.is_none() && serve.socket.is_none() {
+        return Err(ScheduleError::Settings(
+            "`[serve]` has neither `token` nor `socket`: a service needs one of them".to_owned(),
+        ));
+    }
+    let directory = |socket: &PathBuf| socket.parent().map(Path::to_path_buf);
+    Ok(PageService { socket_directory: serve.socket.as_ref().and_then(directory) })
 }
 
 /// The jobs that a config or the defaults schedule.

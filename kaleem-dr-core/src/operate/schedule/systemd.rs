@@ -15,7 +15,8 @@ use std::{
 use super::{
     MARKER, MARKER_ADVICE, WHEN_NOTE,
     plan::{
-        Credential, DEFAULT_CACHE, DEFAULT_STATE, EnvironmentFile, Job, JobKind, Plan, PlannedFile,
+        Credential, DEFAULT_CACHE, DEFAULT_STATE, EnvironmentFile, Job, JobKind, PageService, Plan,
+        PlannedFile,
     },
 };
 
@@ -23,6 +24,11 @@ use super::{
 pub(super) const PREFIX: &str = "kaleem-dr-";
 /// Reports a failed unit; its instance is the unit's name.
 const FAILED: &str = "kaleem-dr-failed@.service";
+
+/// The service of the page.
+pub(super) const PAGE: &str = "kaleem-dr-serve.service";
+/// Directory that systemd creates for a socket.
+const RUNTIME: &str = "/run/kaleem-dr";
 
 /// All units of a plan.
 pub(super) fn files(plan: &Plan) -> Vec<PlannedFile> {
@@ -34,6 +40,7 @@ pub(super) fn files(plan: &Plan) -> Vec<PlannedFile> {
         files.push(unit(&timer_name(job), timer(job)));
     }
     files.push(unit(FAILED, failed_service(plan)));
+    files.extend(plan.page.as_ref().map(|page| unit(PAGE, page_service(plan, page))));
     files
 }
 
@@ -115,6 +122,35 @@ fn failed_service(plan: &Plan) -> String {
     ));
     unit.push_str(&writable_state(plan));
     unit.push_str(&confinement(plan, None));
+    unit
+}
+
+/// The page reads repositories, and writes only to the state and the cache directory.
+fn page_service(plan: &Plan, page: &PageService) -> String {
+    let mut unit = head("Disaster recovery: page");
+    unit.push_str(network(plan));
+    let args = ["serve".to_owned()];
+    let _ = writeln!(
+        unit,
+        "\n[Service]\nType=exec\n{}\nRestart=on-failure\nRestartSec=5s\nTimeoutStopSec=10s\n\
+         # The status of a command that a signal ends.\nSuccessExitStatus=130",
+        command(plan, &args, "", plan.environment_file.as_ref())
+    );
+    unit.push_str(&surroundings(plan, plan.credentials.iter()));
+    unit.push_str(&writable_state(plan));
+    match &page.socket_directory {
+        Some(directory) if directory == Path::new(RUNTIME) => {
+            unit.push_str("RuntimeDirectory=kaleem-dr\nRuntimeDirectoryMode=0755\n");
+        }
+        Some(directory) if !plan.manager.is_user() => {
+            let _ =
+                writeln!(unit, "ReadWritePaths={}", quoted_list(std::slice::from_ref(directory)));
+        }
+        _ => {}
+    }
+    unit.push_str(&confinement(plan, Some(JobKind::Check)));
+    let target = if plan.manager.is_user() { "default.target" } else { "multi-user.target" };
+    let _ = writeln!(unit, "\n[Install]\nWantedBy={target}");
     unit
 }
 

@@ -81,6 +81,10 @@ pub enum SiteError {
     /// The schedules of the config are unusable.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// The page cannot be served.
+    #[cfg(feature = "serve")]
+    #[error(transparent)]
+    Serve(#[from] crate::operate::serve::ServeError),
     /// The metrics cannot be read.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -113,6 +117,8 @@ impl From<&SiteError> for Exit {
                 Self::Usage
             }
             SiteError::Schedule(error) => error.into(),
+            #[cfg(feature = "serve")]
+            SiteError::Serve(error) => error.into(),
             SiteError::Refused(_) => Self::Refused,
             SiteError::Repository(error) | SiteError::Drill(DrillError::Repository(error)) => {
                 error.into()

@@ -116,7 +116,11 @@ impl Site {
         }
         let passphrase = settings.recovery.passphrase.iter();
         let passphrase = passphrase.map(|secret| ("recovery.passphrase".to_owned(), secret));
-        for (key, secret) in settings.monitoring.secrets().into_iter().chain(passphrase) {
+        let token = settings.serve.iter().filter_map(|serve| serve.token.as_ref());
+        let token = token.map(|secret| ("serve.token".to_owned(), secret));
+        for (key, secret) in
+            settings.monitoring.secrets().into_iter().chain(passphrase).chain(token)
+        {
             if let Err(error) = self.environment.secret(secret) {
                 faults.push(format!("`{key}`: {}", error_chain(&error)));
             }

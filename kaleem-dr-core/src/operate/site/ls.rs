@@ -79,39 +79,49 @@ impl Site {
         wanted: &ListFiles,
         mut each: impl FnMut(Listed<'_>) -> ControlFlow<()> + Send,
     ) -> Result<Listing, SiteError> {
-        let listing = self.looking(async |view: &RepositoryView| {
-            let named = self.looked_into(view, wanted.of.as_deref(), &wanted.point, None).await?;
-            let mut listing = Listing { notes: named.notes, ..Listing::default() };
-            let mut missing = None;
-            for snapshot in &named.snapshots {
-                let reader = view.read(snapshot).await?;
-                if each(Listed::Snapshot(snapshot)).is_break() {
-                    break;
-                }
-                let mut walk = reader.entries(&wanted.paths, wanted.recursive);
-                while let Some(entry) = walk.next().await {
-                    let entry = match entry {
-                        Err(error @ RepositoryError::NoPath { .. }) => {
-                            missing = Some(error);
-                            continue;
-                        }
-                        entry => entry,
-                    };
-                    let Some(entry) = listing.entry(snapshot, entry)? else { continue };
-                    if each(Listed::Entry(snapshot, &entry)).is_break() {
-                        return Ok(listing);
-                    }
-                }
-            }
-            match missing {
-                // Of several snapshots, it is enough that one contains the path.
-                Some(error) if named.snapshots.len() == 1 || listing.entries == 0 => {
-                    Err(error.into())
-                }
-                _ => Ok(listing),
-            }
-        });
+        let listing =
+            self.looking(async |view: &RepositoryView| self.list_in(view, wanted, &mut each).await);
         self.until_cancelled(Box::pin(listing)).await
+    }
+
+    /// Lists files as [`Site::list_files`] does, in a view that is open already and without a lock.
+    ///
+    /// # Errors
+    /// As [`Site::list_files`].
+    pub async fn list_in(
+        &self,
+        view: &RepositoryView,
+        wanted: &ListFiles,
+        mut each: impl FnMut(Listed<'_>) -> ControlFlow<()> + Send,
+    ) -> Result<Listing, SiteError> {
+        let named = self.looked_into(view, wanted.of.as_deref(), &wanted.point, None).await?;
+        let mut listing = Listing { notes: named.notes, ..Listing::default() };
+        let mut missing = None;
+        for snapshot in &named.snapshots {
+            let reader = view.read(snapshot).await?;
+            if each(Listed::Snapshot(snapshot)).is_break() {
+                break;
+            }
+            let mut walk = reader.entries(&wanted.paths, wanted.recursive);
+            while let Some(entry) = walk.next().await {
+                let entry = match entry {
+                    Err(error @ RepositoryError::NoPath { .. }) => {
+                        missing = Some(error);
+                        continue;
+                    }
+                    entry => entry,
+                };
+                let Some(entry) = listing.entry(snapshot, entry)? else { continue };
+                if each(Listed::Entry(snapshot, &entry)).is_break() {
+                    return Ok(listing);
+                }
+            }
+        }
+        match missing {
+            // Of several snapshots, it is enough that one contains the path.
+            Some(error) if named.snapshots.len() == 1 || listing.entries == 0 => Err(error.into()),
+            _ => Ok(listing),
+        }
     }
 
     /// Finds the entries whose paths match a pattern. `each` receives every snapshot that is

@@ -29,6 +29,7 @@ mod ls;
 mod migrate;
 mod notify;
 mod oplog;
+mod overview;
 mod parts;
 mod past;
 mod prune;
@@ -36,6 +37,8 @@ mod recover;
 mod repair;
 mod replicate;
 mod restore;
+#[cfg(feature = "serve")]
+mod serve;
 mod snapshots;
 mod status;
 mod verify;
@@ -47,6 +50,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "serve")]
+pub use self::serve::Serve;
 pub use self::{
     alarms::SiteAlarms,
     backup::Backup,
@@ -65,6 +70,7 @@ pub use self::{
     migrate::{FirstRun, Migration},
     notify::Notified,
     oplog::{Oplog, OplogRound, SliceOutcome},
+    overview::Overview,
     past::Rebuilt,
     prune::Prune,
     repair::{IndexRepaired, MirrorRepair, SnapshotsRepair, SnapshotsRepaired},
@@ -218,6 +224,13 @@ impl Site {
     pub fn with_progress(mut self, progress: Arc<dyn ProgressSink>) -> Self {
         self.progress = progress;
         self
+    }
+
+    /// Shows no progress, whatever a caller set before.
+    #[cfg(feature = "serve")]
+    #[must_use]
+    fn without_progress(self) -> Self {
+        self.with_progress(Arc::new(Silent))
     }
 
     /// Ends a verb early: within two seconds after the token is cancelled.

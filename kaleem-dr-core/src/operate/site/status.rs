@@ -4,7 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Site, SiteError};
 use crate::{
-    engine::source::Probe,
+    engine::{
+        repository::{Repository, Snapshot},
+        source::Probe,
+    },
     ground::{Exit, SourceName},
     operate::{
         config::RepositorySettings,
@@ -77,8 +80,17 @@ impl Site {
     /// # Errors
     /// If the repository, the history or the alarms cannot be read.
     pub async fn status(&self) -> Result<SiteStatus, SiteError> {
-        let settings = &self.config.settings;
         let (repository, snapshots) = self.listed().await?;
+        self.status_in(&repository, &snapshots)
+    }
+
+    /// The status as of snapshots that were listed.
+    pub(super) fn status_in(
+        &self,
+        repository: &Repository,
+        snapshots: &[Snapshot],
+    ) -> Result<SiteStatus, SiteError> {
+        let settings = &self.config.settings;
         let names = self.source_names();
         let (history, host) = (self.history()?, settings.host_name());
         let rules = StatusRules {
@@ -101,15 +113,15 @@ impl Site {
                 mirror_of: None,
             },
         };
-        let mut sources = rules.of_repository(&of, &snapshots)?;
+        let mut sources = rules.of_repository(&of, snapshots)?;
         let standings = sources.iter().map(|status| &status.standing);
         let rto_broken = rto_broken(&settings.objectives, standings);
         if let (Some(primary), None) = (primary, &self.chosen) {
             for replica in self.replicas(primary) {
-                sources.extend(rules.of_replica(&self.status_of(replica)?, &snapshots)?);
+                sources.extend(rules.of_replica(&self.status_of(replica)?, snapshots)?);
             }
         }
-        let recorded = Alarm::recorded(&snapshots);
+        let recorded = Alarm::recorded(snapshots);
         Alarms::reconcile(&settings.state_directory, repository.id(), &recorded)?;
         let alarms = Alarms::load(&settings.state_directory)?.standing().to_vec();
         Ok(SiteStatus { sources, rto_broken, alarms, recorded })
@@ -145,10 +157,14 @@ impl Site {
     /// # Errors
     /// If the repository cannot be read.
     pub async fn hosts_status(&self) -> Result<HostsStatus, SiteError> {
+        Ok(self.hosts_status_in(&self.listed().await?.1))
+    }
+
+    /// The freshness of every host as of snapshots that were listed.
+    pub(super) fn hosts_status_in(&self, snapshots: &[Snapshot]) -> HostsStatus {
         let expected = &self.config.settings.status.expected_hosts;
-        let (_, snapshots) = self.listed().await?;
-        let hosts = status_of_hosts(&snapshots, expected, self.max_age(), Timestamp::now());
-        Ok(HostsStatus { hosts, recorded: Alarm::recorded(&snapshots) })
+        let hosts = status_of_hosts(snapshots, expected, self.max_age(), Timestamp::now());
+        HostsStatus { hosts, recorded: Alarm::recorded(snapshots) }
     }
 
     /// Connects to every source, and reads versions, rights and sizes. Never writes. A source that

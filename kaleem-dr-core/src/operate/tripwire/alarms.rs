@@ -11,6 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Suspicion;
@@ -26,7 +27,7 @@ const FILE: &str = "alarms.json";
 const FORMAT: u32 = 1;
 
 /// An active alarm. Retention of its repository waits until the operator acknowledges it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Alarm {
     /// Id of the repository, 64 hex digits.
@@ -67,7 +68,7 @@ impl Alarm {
 }
 
 /// An alarm as recorded in a repository.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RecordedAlarm {
     /// The snapshot that holds the record.

@@ -102,7 +102,7 @@ impl Volume {
 }
 
 /// A suspicion about a snapshot: an exceeded limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Suspicion {
     /// The observation: `2 artifacts are gone: /mongo/kaleem/users.bson, …`.

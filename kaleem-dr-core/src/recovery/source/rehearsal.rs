@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::difference::Difference;
@@ -37,7 +38,7 @@ impl ScratchTarget {
 
 /// The negative control of a rehearsal: the scratch target was damaged on purpose, and the same comparison had to detect it. If
 /// it did not, finding the rest equal proves nothing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Control {
     /// The damage: `deleted one document of users`.

@@ -1,6 +1,7 @@
 //! The result of a verification.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "ledger")]
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// The result of a verification.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct VerifyReport {
     /// The verified snapshot or file, as shown to the operator.
@@ -133,7 +134,7 @@ impl VerifyReport {
 }
 
 /// The reason why a source's point could not be verified.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Untried {
     /// Kind of the failure, as the exit status that it would cause alone.

@@ -146,3 +146,39 @@ fn each_job_waits_for_those_that_begin_before_it() {
         "{check}"
     );
 }
+
+#[test]
+fn the_page_has_a_service_only_if_the_config_has_it_and_the_service_can_be_reached() {
+    let alone = plan(TWO, Path::new("/")).unwrap();
+    assert!(alone.page.is_none());
+    let names = |plan: &Plan, style| -> Vec<String> {
+        let files = planned_files(plan, style).unwrap();
+        files.iter().map(|file| file.path.display().to_string()).collect()
+    };
+    assert!(!names(&alone, Style::Systemd).iter().any(|name| name.contains("serve")));
+    let error = plan(&format!("{TWO}[serve]\n"), Path::new("/")).unwrap_err().to_string();
+    assert!(error.contains("neither `token` nor `socket`"), "{error}");
+
+    let with_token =
+        plan(&format!("{TWO}[serve]\ntoken = {{ credential = \"page\" }}\n"), Path::new("/"))
+            .unwrap();
+    let unit = content(&with_token, Style::Systemd, "kaleem-dr-serve.service");
+    for line in [
+        "ExecStart=/usr/bin/kaleem-dr --config /etc/kaleem-dr/kaleem-dr.toml serve",
+        "LoadCredential=page:/etc/kaleem-dr/credentials/page",
+        "SuccessExitStatus=130",
+        "StateDirectory=kaleem-dr",
+        "ProtectSystem=strict",
+        "WantedBy=multi-user.target",
+    ] {
+        assert!(unit.lines().any(|of| of == line), "{line}: {unit}");
+    }
+    assert!(!unit.contains("/srv/far"), "the page may not write to a repository: {unit}");
+    let with_socket = |path: &str| {
+        let text = format!("{TWO}[serve]\nsocket = \"{path}\"\n");
+        content(&plan(&text, Path::new("/")).unwrap(), Style::Systemd, "kaleem-dr-serve.service")
+    };
+    assert!(with_socket("/run/kaleem-dr/page.sock").contains("\nRuntimeDirectory=kaleem-dr\n"));
+    assert!(with_socket("/srv/web/page.sock").contains("\nReadWritePaths=/srv/web\n"));
+    assert_eq!(names(&with_token, Style::Cron).len(), 1);
+}
