@@ -173,7 +173,7 @@ async fn staged_files_that_pile_up_or_swell_are_counted() {
     for name in ["a", "b"] {
         place.write(&format!("staged/stub/{name}"), "0123456789");
     }
-    says(&list(&place, Period::Weekly).await, "staged-files", Holds::Yes, "2 files, 20 bytes");
+    says(&list(&place, Period::Weekly).await, "staged-files", Holds::Yes, "2 files, 20 B");
     let week_before = std::time::SystemTime::now() - std::time::Duration::from_hours(168);
     let old = std::fs::File::options().write(true).open(place.path("staged/stub/a")).unwrap();
     old.set_modified(week_before).unwrap();
