@@ -5,9 +5,9 @@ use clap::{Parser, Subcommand};
 use crate::{
     commands::{
         alarm, backup, bootstrap, check, checklist, completions, config, copy, diff, doctor, drill,
-        dump, export, find, fleet, forget, history, init, key, ls, man, metrics, migrate, notify, oplog,
-        points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule, serve,
-        snapshot, snapshots, status, unlock, verify,
+        dump, export, find, fleet, forget, history, init, key, ls, man, metrics, migrate, notify,
+        oplog, points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule,
+        serve, snapshot, snapshots, status, unlock, verify,
     },
     global::Global,
 };

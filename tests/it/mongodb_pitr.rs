@@ -224,7 +224,10 @@ async fn a_second_repository_reaches_the_same_moments() {
     site.succeed(["backup"]);
     writer.write_times(60).await;
     let saved = site.succeed(["oplog", "--once"]).stdout;
-    assert!(saved.contains("1 slice copied to r2") || saved.contains("slices copied to r2"), "{saved}");
+    assert!(
+        saved.contains("1 slice copied to r2") || saved.contains("slices copied to r2"),
+        "{saved}"
+    );
 
     // While it cannot be reached, the slice is saved here, and the round does not pass for a success.
     let away = site.path("away");

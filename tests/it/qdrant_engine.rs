@@ -126,8 +126,7 @@ async fn a_diff_names_the_points_that_changed() {
     assert!(upserted.status().is_success(), "{upserted:?}");
     site.succeed(["backup"]);
     let (_, lines) = site.json(["diff", "vectors~1", "vectors"]);
-    let items: Vec<&Value> =
-        lines.iter().filter(|line| line["message_type"] == "item").collect();
+    let items: Vec<&Value> = lines.iter().filter(|line| line["message_type"] == "item").collect();
     assert_eq!(items.len(), 1, "{lines:?}");
     let id = point["id"].to_string();
     assert_eq!(items[0]["item"].as_str(), Some(id.trim_matches('"')), "{lines:?}");

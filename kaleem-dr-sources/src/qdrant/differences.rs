@@ -81,9 +81,7 @@ async fn run(
         }
         let compared = match engine {
             None => Err("set `engine` to compare its points one by one".to_owned()),
-            Some(program) => {
-                points((old, a), (new, b), program, (&part, work), each).await?
-            }
+            Some(program) => points((old, a), (new, b), program, (&part, work), each).await?,
         };
         match compared {
             Ok(counts) if counts.is_empty() && settings.is_none() => {}

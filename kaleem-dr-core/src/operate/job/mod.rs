@@ -19,6 +19,7 @@ mod verifying;
 mod watch;
 
 pub(crate) use self::election::{ELECTED_PATIENCE, ElectedPrune};
+pub(super) use self::slice_copies::{SlicesOf, copy_slices};
 pub use self::{
     backup::BackupJob,
     election::{is_shared, last_prune},
@@ -36,4 +37,3 @@ pub use self::{
     },
     verifying::{Verified, VerifyJob, exit_of, verify},
 };
-pub(super) use self::slice_copies::{SlicesOf, copy_slices};

@@ -122,18 +122,18 @@ async fn copied(
 
 /// The slices that the destination lacks, of those that its points need.
 fn missing(from: &[Snapshot], to: &[Snapshot], wanted: &SlicesOf<'_>) -> Vec<Snapshot> {
-    let mine = |snapshot: &&Snapshot| {
-        snapshot.host() == wanted.host.as_str() && snapshot.is_whole()
-    };
+    let mine =
+        |snapshot: &&Snapshot| snapshot.host() == wanted.host.as_str() && snapshot.is_whole();
     let mut missing = Vec::new();
     for source in wanted.sources {
         let slices = |of: &[Snapshot]| -> Vec<Snapshot> {
             let slices = of.iter().filter(mine);
             slices.filter(|slice| slice.sliced().as_ref() == Some(source)).cloned().collect()
         };
-        let bases = to.iter().filter(mine).filter(|point| {
-            point.is_ours() && point.source().as_ref() == Some(source)
-        });
+        let bases = to
+            .iter()
+            .filter(mine)
+            .filter(|point| point.is_ours() && point.source().as_ref() == Some(source));
         let oldest: Option<LogPosition> =
             bases.filter_map(|point| Some(point.log_span()?.after)).min();
         let Some(oldest) = oldest else { continue };
@@ -144,11 +144,15 @@ fn missing(from: &[Snapshot], to: &[Snapshot], wanted: &SlicesOf<'_>) -> Vec<Sna
             .within
             .zip(newest)
             .and_then(|(within, newest)| Some(newest.checked_sub(within.span()).ok()?.timestamp()));
-        missing.extend(here.iter().filter(|slice| {
-            slice.log_span().is_none_or(|span| span.to > oldest)
-                && limit.is_none_or(|limit| slice.time().timestamp() >= limit)
-                && !there.contains(&identity(slice))
-        }).cloned());
+        missing.extend(
+            here.iter()
+                .filter(|slice| {
+                    slice.log_span().is_none_or(|span| span.to > oldest)
+                        && limit.is_none_or(|limit| slice.time().timestamp() >= limit)
+                        && !there.contains(&identity(slice))
+                })
+                .cloned(),
+        );
     }
     missing
 }

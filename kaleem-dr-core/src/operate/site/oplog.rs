@@ -176,8 +176,11 @@ impl Site {
         repository: &Repository,
         slices: &mut [SliceOutcome],
     ) -> Result<(), SiteError> {
-        let sources: Vec<SourceName> =
-            slices.iter().filter(|slice| slice.report.is_some()).map(|of| of.source.clone()).collect();
+        let sources: Vec<SourceName> = slices
+            .iter()
+            .filter(|slice| slice.report.is_some())
+            .map(|of| of.source.clone())
+            .collect();
         if sources.is_empty() {
             return Ok(());
         }

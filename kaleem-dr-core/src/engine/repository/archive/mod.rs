@@ -31,9 +31,7 @@ use self::{
     read::{Job, Read, Reader, given_up},
     tree::{Reuse, Trees},
 };
-use super::{
-    RepositoryError, backend::Backend, crypto::RepositoryKey, feed::node, reach::Lost,
-};
+use super::{RepositoryError, backend::Backend, crypto::RepositoryKey, feed::node, reach::Lost};
 use crate::{
     engine::artifact::{CaptureState, Entry, EntryKind},
     ground::{failpoint, failpoint::Step, progress::StageProgress},
@@ -101,7 +99,8 @@ impl Archive<'_> {
         let data = Packer::new(&indexer, BlobType::Data, config, self.repository_bytes);
         let trees = Packer::new(&indexer, BlobType::Tree, config, self.repository_bytes);
         let began = Zoned::now();
-        let (tree, mut summary, reuse) = self.read_all(entries, &output, (&data, &trees), &chunker)?;
+        let (tree, mut summary, reuse) =
+            self.read_all(entries, &output, (&data, &trees), &chunker)?;
         data.finish()?;
         trees.finish()?;
         indexer.finish()?;

@@ -131,8 +131,7 @@ mod tests {
             for _ in 0..60 {
                 let from = random.random_range(WINDOW..content.len());
                 let until = random.random_range(from..=content.len());
-                let expected =
-                    (from..=until).find(|at| hash.before(&content, *at) & mask == 0);
+                let expected = (from..=until).find(|at| hash.before(&content, *at) & mask == 0);
                 assert_eq!(
                     hash.find(&content, from, until, mask),
                     expected,
