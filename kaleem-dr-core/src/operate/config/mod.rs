@@ -15,6 +15,7 @@ mod rclone;
 mod recovery;
 mod references;
 mod remote;
+mod repository;
 pub mod secret;
 mod template;
 
@@ -37,13 +38,12 @@ use self::secret::Environment;
 pub use self::{
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
     fleet::{FleetHostSettings, FleetSettings},
-    model::{
-        BackupSettings, OplogSettings, RepositorySettings, Settings, SettingsError, StatusSettings,
-    },
+    model::{BackupSettings, OplogSettings, Settings, SettingsError, StatusSettings},
     names::RepositoryNames,
     order::{RecoveryOrder, RecoveryStage},
     recovery::{RecoverySettings, SecretsKept},
     references::References,
+    repository::RepositorySettings,
     template::TEMPLATE,
 };
 use crate::{
