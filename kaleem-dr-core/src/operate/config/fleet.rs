@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::RepositorySettings;
+use super::repository::RepositorySettings;
 use crate::ground::{ProofLevel, SourceName, host::HostName};
 
 /// `[fleet]` of the config.

@@ -17,6 +17,7 @@ mod rclone;
 mod recovery;
 mod references;
 mod remote;
+mod repository;
 pub mod secret;
 mod secret_command;
 mod serve;
@@ -42,14 +43,13 @@ pub use self::{
     draft::{DraftSecret, DraftValue, Drafting, SourceDraft},
     envfile::{InvalidEnvFile, config_of_environment, parse_env_file},
     fleet::{FleetHostSettings, FleetSettings},
-    model::{
-        BackupSettings, OplogSettings, RepositorySettings, Settings, SettingsError, StatusSettings,
-    },
+    model::{BackupSettings, OplogSettings, Settings, SettingsError, StatusSettings},
     names::RepositoryNames,
     order::{RecoveryOrder, RecoveryStage},
     places::{SYSTEM_CONFIG, default_config, new_config_path},
     recovery::{RecoverySettings, SecretsKept},
     references::References,
+    repository::RepositorySettings,
     serve::{SHORTEST_TOKEN, ServeSettings},
     template::TEMPLATE,
 };

@@ -7,9 +7,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     ini::Ini,
-    model::{RepositorySettings, SettingsError},
+    model::SettingsError,
     rclone,
     rclone::{Place, Remote},
+    repository::RepositorySettings,
     secret::{Environment, SecretRef, read_private},
 };
 use crate::engine::repository::{

@@ -29,8 +29,9 @@ pub fn is_shared(snapshots: &[Snapshot]) -> bool {
 #[must_use]
 pub fn last_prune(snapshots: &[Snapshot], now: Timestamp) -> Option<Pruned> {
     let records = Record::among(snapshots, RecordKind::Prune);
-    let past = records.into_iter().filter(|record| !is_of_the_future(record.time, now));
-    past.last().map(|record| Pruned::new(record.host, record.time))
+    // Oldest first.
+    let newest = records.into_iter().rfind(|record| !is_of_the_future(record.time, now))?;
+    Some(Pruned::new(newest.host, newest.time))
 }
 
 /// A prune of a repository that other hosts may have pruned. The lock must be exclusive, and the

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -167,7 +168,8 @@ impl Secrets {
                 SecretRef::Env(variable) => format!("FILE_WITH_{variable}"),
                 SecretRef::Credential(credential) => format!("FILE_WITH_{credential}"),
             };
-            text.push_str(&format!(" \\\n#     --from-file={name}={from}"));
+            // Writing to a String cannot fail.
+            let _ = write!(text, " \\\n#     --from-file={name}={from}");
         }
         text.push('\n');
         text

@@ -1,6 +1,8 @@
 //! Writes JSON values as YAML 1.2 in block style. Strings are plain only if no reader of YAML 1.1 or
 //! 1.2 takes them for another type.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 /// Words that YAML 1.1 takes for a boolean or null.
@@ -107,7 +109,8 @@ fn quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             c if c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}') => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             c => out.push(c),
         }
