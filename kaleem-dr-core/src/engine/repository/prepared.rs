@@ -98,7 +98,7 @@ pub(super) struct Archived {
     pub(super) file: SnapshotFile,
     /// Trees that are known to be whole.
     pub(super) reach: Reach,
-    /// What was lost of the last snapshot, and so was read again.
+    /// Damage of the last snapshot because of which data were read again.
     pub(super) healed: Option<String>,
 }
 
