@@ -155,8 +155,7 @@ fn hosts_that_work_on_one_bucket_at_once_lose_nothing_and_the_fleet_is_told_the_
     let doomed = host("doomed", &place);
     hosts[0].succeed(["init"]);
     let watcher = Site::new();
-    let expected: String =
-        HOSTS.iter().map(|name| format!("[fleet.host.{name}]\nproof_hours = 0\n")).collect();
+    let expected = HOSTS.map(|name| format!("[fleet.host.{name}]\nproof_hours = 0\n")).concat();
     let fleet = repository(&watcher, "fleet.repository.bucket", &place);
     let config = format!("{}{fleet}{expected}", directories(&watcher));
     let watcher = watcher.rewritten(config);

@@ -52,9 +52,9 @@ pub async fn fleet(context: &Context, command: &FleetCommand) -> Outcome {
                 })?;
             }
             if context.global.json {
-                document(&status)?
+                document(&status)?;
             } else {
-                print(&status)?
+                print(&status)?;
             }
             Ok(status.exit())
         }
