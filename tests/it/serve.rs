@@ -47,10 +47,10 @@ pub fn with_history() -> Site {
     fs::write(tree.join(OsStr::from_bytes(b"caf\xe9")), "latin 1").expect("a file");
     fs::write(tree.join("deep/er/ملف.txt"), "كليم").expect("a file");
     std::os::unix::fs::symlink("deep", tree.join("link")).expect("a link");
-    let mirror = site.path("mirror");
+    let (mirror, other) = (site.path("mirror"), site.path("other"));
     let site = site
         .with_files("configs", &[&tree])
-        .with_files("other", &[&site.path("other")])
+        .with_files("other", &[&other])
         .with_mirror("r2", &mirror)
         .with("[objectives]\nrpo_hours = 24\nrto_hours = 1\n[status]\nmax_age_hours = 30")
         .initialised();
@@ -609,9 +609,9 @@ async fn a_page_with_a_thousand_snapshots_answers_in_under_200_milliseconds() {
     for _ in 0..1000 {
         let options = SaveOptions::new(RunId::new(), "counted".parse().expect("a host"));
         let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-        let saved =
-            repository.save(&counter, &options, &lock, &progress, &CancellationToken::new());
-        saved.await.expect("it is saved");
+        let cancel = CancellationToken::new();
+        let saved = repository.save(&counter, &options, &lock, &progress, &cancel).await;
+        saved.expect("it is saved");
     }
     lock.release().await.expect("it is released");
     let page = Page::of(&site);
