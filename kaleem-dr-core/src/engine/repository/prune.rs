@@ -70,7 +70,7 @@ pub struct PruneReport {
 }
 
 /// A prune of a repository that several hosts share.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Pruned {
     /// The host that pruned.
