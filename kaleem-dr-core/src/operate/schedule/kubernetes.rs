@@ -167,6 +167,8 @@ impl Secrets {
                 SecretRef::File(path) => path.display().to_string(),
                 SecretRef::Env(variable) => format!("FILE_WITH_{variable}"),
                 SecretRef::Credential(credential) => format!("FILE_WITH_{credential}"),
+                // The image has no such program, so its output becomes a file too.
+                SecretRef::Command(_) => format!("FILE_WITH_{name}"),
             };
             // Writing to a String cannot fail.
             let _ = write!(text, " \\\n#     --from-file={name}={from}");
@@ -179,13 +181,15 @@ impl Secrets {
 /// The secret that a table refers to, if it is a reference.
 fn reference(table: &toml::Table) -> Option<SecretRef> {
     let mut entries = table.iter();
-    let (Some((kind, toml::Value::String(value))), None) = (entries.next(), entries.next()) else {
-        return None;
-    };
-    match kind.as_str() {
-        "file" => Some(SecretRef::File(value.into())),
-        "env" => Some(SecretRef::Env(value.clone())),
-        "credential" => Some(SecretRef::Credential(value.clone())),
+    let (Some((kind, value)), None) = (entries.next(), entries.next()) else { return None };
+    match (kind.as_str(), value) {
+        ("file", toml::Value::String(path)) => Some(SecretRef::File(path.into())),
+        ("env", toml::Value::String(name)) => Some(SecretRef::Env(name.clone())),
+        ("credential", toml::Value::String(name)) => Some(SecretRef::Credential(name.clone())),
+        ("command", toml::Value::Array(words)) => {
+            let words = words.iter().map(|word| word.as_str().map(str::to_owned));
+            Some(SecretRef::Command(words.collect::<Option<_>>()?))
+        }
         _ => None,
     }
 }
