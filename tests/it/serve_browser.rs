@@ -168,7 +168,7 @@ async fn walk(site: &Site, language: &str, is_dark: bool) {
             .await;
     }
     let text = browser.value("document.querySelector('tbody').innerText").await;
-    assert!(text.as_str().is_some_and(|text| text.contains("<script>alert(1)</script>")), "{text}");
+    assert!(text.as_str().is_some_and(|text| text.contains("<script>alert(1)")), "{text}");
     assert_accessible(&browser, language, direction).await;
     take("files").await;
 

@@ -102,7 +102,6 @@ impl Browser {
     }
 
     /// Waits until an expression is true.
-    #[track_caller]
     pub async fn until(&self, expression: &str) {
         let deadline = Instant::now() + PATIENCE;
         while self.value(expression).await != Value::Bool(true) {

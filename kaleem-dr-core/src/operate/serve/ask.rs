@@ -179,10 +179,7 @@ mod tests {
         assert_eq!(of("ar-SA,ar;q=0.9,en;q=0.8"), Language::Ar);
         assert_eq!(of("en-GB,en;q=0.9,ar;q=0.8"), Language::En);
         assert_eq!(of("de, ar;q=0.3"), Language::Ar);
-        assert_eq!(
-            (of("de"), of("ar;q=0"), of("\u{7f}".trim())),
-            (Language::En, Language::En, Language::En)
-        );
+        assert_eq!((of("de"), of("ar;q=0")), (Language::En, Language::En));
         assert_eq!(preferred(&HeaderMap::new()), Language::En);
     }
 }
