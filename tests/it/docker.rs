@@ -33,7 +33,7 @@ async fn the_compose_example_backs_up_restores_and_drills_five_services() {
     shop.succeed("kaleem-dr", &["verify"]);
     let restic = Restic::on_directory(&shop.repository(), SHOP_PASSWORD);
     restic.check_read_data();
-    assert_eq!(restic.snapshots().len(), SOURCES.len());
+    assert_eq!(restic.data_snapshots().len(), SOURCES.len());
 
     // n8n runs in a container whose processes are not visible in that of the program.
     let refused = shop.run("kaleem-dr-restore", &["restore", "n8n", "--in-place", "--yes"]);

@@ -88,6 +88,14 @@ impl Restic {
             .unwrap_or_default()
     }
 
+    /// The snapshots that are not records: proofs, reports and alarms.
+    pub fn data_snapshots(&self) -> Vec<Value> {
+        let is_record = |snapshot: &Value| {
+            snapshot["tags"].as_array().is_some_and(|tags| tags.contains(&"kaleem-dr-record".into()))
+        };
+        self.snapshots().into_iter().filter(|snapshot| !is_record(snapshot)).collect()
+    }
+
     /// Runs any command to its end, and returns its output even if it failed.
     pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Output {
         let mut command = Command::new(restic_program());
