@@ -319,13 +319,13 @@ async fn an_installation_is_taken_over_once_its_first_backup_is_proven_and_put_b
     );
     let secret = machine.path("etc/kaleem-dr/mongo.uri");
     assert_eq!(fs::metadata(&secret).expect("it is there").permissions().mode() & 0o777, 0o600);
-    let now = machine.restic().snapshots();
+    let now = machine.restic().data_snapshots();
     assert_eq!(now.len(), history.len() + 2, "mongo and configs are saved");
     assert!(
         history.iter().all(|old| now.iter().any(|snapshot| snapshot["id"] == old["id"])),
         "the history stays"
     );
-    assert_eq!(machine.far().snapshots().len(), now.len(), "and is off site");
+    assert_eq!(machine.far().data_snapshots().len(), now.len(), "and is off site");
     machine.far().check_read_data();
 
     let mut again = kaleem_dr();

@@ -114,7 +114,6 @@ async fn a_diff_names_the_points_that_changed() {
 
     // The file has another bit in one vector, and the server answers with another payload of this point.
     let (file, mut point) = altered_point();
-    server.serve_file("docs", file);
     point["payload"] = json!({ "changed": true });
     let upserted = reqwest::Client::new()
         .put(format!("{}/collections/docs/points?wait=true", server.url()))
@@ -124,6 +123,7 @@ async fn a_diff_names_the_points_that_changed() {
         .await
         .expect("the stand-in answers");
     assert!(upserted.status().is_success(), "{upserted:?}");
+    server.serve_file("docs", file);
     site.succeed(["backup"]);
     let (_, lines) = site.json(["diff", "vectors~1", "vectors"]);
     let items: Vec<&Value> = lines.iter().filter(|line| line["message_type"] == "item").collect();

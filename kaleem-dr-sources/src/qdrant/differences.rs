@@ -146,22 +146,23 @@ async fn points(
         action: "compare points here".to_owned(),
         cause,
     };
+    let mut comparison = ItemComparison::new(&work.scratch);
+    let mut changed = |kind: ChangeKind, id: &str| each(ItemChange::new(kind, part, id));
     let compared = async {
-        let mut comparison = ItemComparison::new(&work.scratch);
-        let mut changed = |kind: ChangeKind, id: &str| each(ItemChange::new(kind, part, id));
         while let Some((side, page)) = pages.recv().await {
             for (id, content) in page {
                 comparison.add(side, &id, &content, &mut changed).map_err(spilled)?;
             }
         }
-        comparison.finish(&mut changed).map_err(spilled)
+        Ok::<(), SourceError>(())
     };
-    let (read, counts) = tokio::join!(read, compared);
+    let (read, compared) = tokio::join!(read, compared);
     stage.finish();
     // A comparison that has failed also ends the reading.
-    let counts = counts?;
+    compared?;
     Ok(match read? {
-        Ok(()) => Ok(counts),
+        // Only now are points that one side lacks known to be lacking.
+        Ok(()) => Ok(comparison.finish(&mut changed).map_err(spilled)?),
         Err(why) => Err(format!("Qdrant's engine cannot read its points: {}", error_chain(&*why))),
     })
 }

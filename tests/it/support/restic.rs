@@ -91,7 +91,9 @@ impl Restic {
     /// The snapshots that are not records: proofs, reports and alarms.
     pub fn data_snapshots(&self) -> Vec<Value> {
         let is_record = |snapshot: &Value| {
-            snapshot["tags"].as_array().is_some_and(|tags| tags.contains(&"kaleem-dr-record".into()))
+            snapshot["tags"]
+                .as_array()
+                .is_some_and(|tags| tags.contains(&"kaleem-dr-record".into()))
         };
         self.snapshots().into_iter().filter(|snapshot| !is_record(snapshot)).collect()
     }
