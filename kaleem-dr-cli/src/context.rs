@@ -55,7 +55,7 @@ impl Context {
 
     /// The variables of the process, overridden by those of the file that was named.
     pub fn environment(&self) -> Result<Environment, Failure> {
-        let mut environment = Environment::of_process();
+        let mut environment = Environment::of_process().cancelled_by(self.cancel.clone());
         if let Some(path) = &self.global.env_file {
             let text = read(path)?;
             let file = parse_env_file(&text, environment.get("HOME"))

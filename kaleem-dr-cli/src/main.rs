@@ -18,7 +18,7 @@ mod values;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use kaleem_dr_core::{CancellationToken, operate::monitor::LogTail};
+use kaleem_dr_core::{CancellationToken, ground::Exit, operate::monitor::LogTail};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::{
@@ -58,6 +58,10 @@ fn main() -> ExitCode {
     }
     match result {
         Ok(exit) => ExitCode::from(exit.code()),
+        // What a cancelled job could not do is no fault of its own.
+        Err(failure) if cancel.is_cancelled() => {
+            end(&Failure { exit: Exit::Cancelled, ..failure }, json)
+        }
         Err(failure) => end(&failure, json),
     }
 }

@@ -28,6 +28,34 @@ impl Drop for Echo {
     }
 }
 
+/// Asks for the secrets that a job needs, and keeps the first failure, after which nothing more is asked.
+pub struct Asking<'a> {
+    cancel: &'a CancellationToken,
+    failure: Option<Failure>,
+}
+
+impl<'a> Asking<'a> {
+    pub fn new(cancel: &'a CancellationToken) -> Self {
+        Self { cancel, failure: None }
+    }
+
+    /// As [`ask`]; `None` also after a failure.
+    pub async fn ask(&mut self, question: &str) -> Option<SecretString> {
+        if self.failure.is_some() {
+            return None;
+        }
+        ask(question, self.cancel).await.unwrap_or_else(|failure| {
+            self.failure = Some(failure);
+            None
+        })
+    }
+
+    /// The failure, if a question had one.
+    pub fn end(self) -> Result<(), Failure> {
+        self.failure.map_or(Ok(()), Err)
+    }
+}
+
 /// Asks for a secret; `None` without a terminal, or if nothing is typed.
 pub async fn ask(
     question: &str,

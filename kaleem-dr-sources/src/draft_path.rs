@@ -15,7 +15,7 @@ pub(crate) fn existing(text: &str, environment: &Environment) -> Result<PathBuf,
         _ => PathBuf::from(text),
     };
     if text.is_empty() {
-        return Err("there is no path".to_owned());
+        return Err("the path is missing".to_owned());
     }
     if !path.is_absolute() {
         let meant = absolute(&path).unwrap_or_else(|_| path.clone());

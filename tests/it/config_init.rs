@@ -155,8 +155,8 @@ fn paths_that_cannot_be_meant_are_refused_together_and_nothing_is_written() {
             &["--source", &inside, "--source", "qdrant:nonsense", "--repository", &good],
             &["http://127.0.0.1:6333"],
         ),
-        (&["--source", &home], &["--repository is missing"]),
-        (&["--repository", &good], &["--source is missing"]),
+        (&["--source", &home], &["name the repository with --repository"]),
+        (&["--repository", &good], &["name the sources with --source"]),
     ] {
         let refused = place.init(args);
         assert_eq!(refused.code, Some(2), "{args:?}: {}", refused.stdout);
@@ -245,10 +245,7 @@ fn a_terminal_is_asked_for_what_is_missing_and_secrets_are_not_shown() {
         ],
     );
     assert_eq!(code, Some(0), "{seen}");
-    assert!(
-        seen.contains("there is no kind `file`") && seen.contains("nowhere is relative"),
-        "{seen}"
-    );
+    assert!(seen.contains("unknown kind `file`") && seen.contains("nowhere is relative"), "{seen}");
     assert!(!seen.contains("p@ss") && !seen.contains("p%40ss"), "{seen}");
     let uri = place.at("etc/mongo.uri");
     assert_eq!(mode(&uri), 0o600);

@@ -85,8 +85,8 @@ fn forgetting_and_pruning_keep_the_newest_evidence_and_remove_what_it_supersedes
     assert_eq!(records(&restic, "proof").len(), 5);
     let newest = records(&restic, "report")[0]["id"].clone();
 
-    let told = site.succeed(["forget", "--dry-run"]).stdout;
-    assert!(!told.contains("other programs"), "evidence is not another program's: {told}");
+    let printed = site.succeed(["forget", "--dry-run"]).stdout;
+    assert!(!printed.contains("other programs"), "evidence is not another program's: {printed}");
     assert_eq!(records(&restic, "proof").len(), 5, "a dry run removes nothing");
     site.succeed(["forget", "--yes", "--prune"]);
     let left = records(&restic, "proof");

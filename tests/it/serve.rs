@@ -4,24 +4,10 @@ use std::{
     ffi::OsStr,
     fs,
     os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _, net::UnixListener},
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    path::Path,
     time::{Duration, Instant},
 };
 
-use kaleem_dr_core::{
-    ArtifactPath, CancellationToken, Repository, RunId, Source, SourceError, SourceName,
-    engine::{
-        artifact::Capture,
-        repository::{Access, Location, LockKind, SaveOptions},
-        source::Probe,
-    },
-    ground::progress::{ProgressSink, Silent},
-    operate::config::secret::SecretString,
-};
 use nix::sys::signal::Signal;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -560,86 +546,4 @@ async fn nothing_is_written_to_the_repository() {
         page.get(path).await.is_ok();
     }
     assert_eq!(listing(), before);
-}
-
-/// A source with one small artifact, which changes with each capture.
-struct Counter(SourceName, AtomicU32);
-
-#[async_trait::async_trait]
-impl Source for Counter {
-    fn name(&self) -> &SourceName {
-        &self.0
-    }
-
-    fn kind(&self) -> &'static str {
-        "counter"
-    }
-
-    fn roots(&self) -> Vec<PathBuf> {
-        vec!["/counter".into()]
-    }
-
-    async fn probe(&self) -> Result<Probe, SourceError> {
-        Ok(Probe::new(None, None, Vec::new()))
-    }
-
-    async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        let count = self.1.fetch_add(1, Ordering::Relaxed).to_string();
-        out.whole(ArtifactPath::join(["counter", "value"]).expect("a path"), count.into(), Some(1))
-            .await
-    }
-}
-
-/// Takes minutes, and asserts a time: run it alone, with `--ignored`.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-#[expect(clippy::print_stdout, reason = "the measured times are its result")]
-async fn a_page_with_a_thousand_snapshots_answers_in_under_200_milliseconds() {
-    let site = Site::new()
-        .with_files("configs", &[Path::new("/nonexistent")])
-        .named("counted")
-        .initialised();
-    let access = Access::new(
-        Location::Directory(site.repository()),
-        SecretString::from(crate::support::site::PASSWORD),
-    );
-    let repository = Repository::open(&access).await.expect("it opens");
-    let counter = Counter("configs".parse().expect("a name"), AtomicU32::new(0));
-    let lock = repository.lock(LockKind::Shared, Duration::ZERO).await.expect("a lock");
-    for _ in 0..1000 {
-        let options = SaveOptions::new(RunId::new(), "counted".parse().expect("a host"));
-        let progress: Arc<dyn ProgressSink> = Arc::new(Silent);
-        let cancel = CancellationToken::new();
-        let saved = repository.save(&counter, &options, &lock, &progress, &cancel).await;
-        saved.expect("it is saved");
-    }
-    lock.release().await.expect("it is released");
-    let page = Page::of(&site);
-    let first = Instant::now();
-    page.get("/").await.is_ok();
-    println!("the first answer, with the reading of the repository: {:?}", first.elapsed());
-    let newest = newest(&site, "configs");
-    let files = format!("/snapshots/{newest}?path=/counter");
-    for path in [
-        "/",
-        "/points",
-        "/points?page=20",
-        "/api/v1/points?limit=1000",
-        "/api/v1/snapshots?limit=1000",
-        "/history",
-        "/objectives",
-        &files,
-    ] {
-        let mut took: Vec<Duration> = Vec::new();
-        for _ in 0..20 {
-            let began = Instant::now();
-            page.get(path).await.is_ok();
-            took.push(began.elapsed());
-        }
-        took.sort();
-        println!("{path}: median {:?}, longest {:?}", took[10], took[19]);
-        assert!(took[10] < Duration::from_millis(200), "{path}: {took:?}");
-    }
-    let points = page.get("/api/v1/points?limit=1").await.json();
-    assert_eq!(points["data"]["total"], 1000);
 }

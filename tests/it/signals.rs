@@ -270,3 +270,33 @@ fn a_signal_at_the_question_ends_the_command_and_releases_the_lock() {
     assert_eq!(site.snapshots().len(), 2);
     run(site.command().args(["check"]));
 }
+
+#[test]
+fn a_signal_ends_a_command_that_waits_for_the_one_that_prints_its_password() {
+    let site = Site::new();
+    let repository = format!("location = {:?}", site.repository());
+    let hanging = site.path("hanging");
+    let password = format!(
+        "password = {{ command = [\"sh\", \"-c\", \"echo $$ > {}; exec sleep 60\"] }}",
+        hanging.display()
+    );
+    let config = format!(
+        "state_directory = {:?}\n[repository.local]\n{repository}\n{password}\n",
+        site.path("state")
+    );
+    let site = site.rewritten(config);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let running = Running::begin(site.command().arg("snapshots"));
+        let deadline = Instant::now() + PATIENCE;
+        while fs::read(&hanging).is_ok_and(|pid| pid.is_empty()) || !hanging.exists() {
+            assert!(Instant::now() < deadline, "the command is never run");
+            thread::sleep(Duration::from_millis(2));
+        }
+        let (outcome, took) = running.end(signal);
+        assert!(took < LIMIT, "{signal} took {took:?}: {}", outcome.stderr);
+        assert_eq!(outcome.code, Some(130), "{}", outcome.stderr);
+        let pid = fs::read_to_string(&hanging).expect("it wrote its process id");
+        assert!(!Path::new("/proc").join(pid.trim()).exists(), "the command is left behind");
+        fs::remove_file(&hanging).expect("a file can be removed");
+    }
+}

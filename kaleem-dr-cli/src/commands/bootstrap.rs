@@ -77,24 +77,18 @@ fn secret(text: &str) -> Result<(String, PathBuf), String> {
 pub async fn bootstrap(context: &Context, args: &Bootstrap) -> Outcome {
     let environment = context.environment()?;
     let wanted = args.options(context, &environment).await?;
-    let mut asked = Ok(());
+    let mut asking = secret_prompt::Asking::new(&context.cancel);
     let done = Site::bootstrap(
         &wanted,
         (&kaleem_dr_sources::kinds(), &environment),
         &context.cancel,
         async |needed| {
             let question = format!("{} ({}; empty: leave it out)", needed.key, needed.place);
-            match secret_prompt::ask(&question, &context.cancel).await {
-                Ok(answer) => answer,
-                Err(failure) => {
-                    asked = Err(failure);
-                    None
-                }
-            }
+            asking.ask(&question).await
         },
     )
     .await;
-    asked?;
+    asking.end()?;
     let (done, found) = done?;
     let exit = if done.missing().next().is_some() { Exit::Partial } else { Exit::Done };
     print(&done, &found, context)?;

@@ -80,18 +80,12 @@ pub async fn init(context: &Context, args: ConfigInit) -> Printed {
     let mut wanted = FirstConfig::new(path, repository);
     wanted.sources = sources;
     wanted.schema = installed_schema();
-    let mut asked = Ok(());
+    let mut asking = secret_prompt::Asking::new(&context.cancel);
     let written = Site::first_config(&wanted, (&kinds, &environment), async |question| {
-        match secret_prompt::ask(question, &context.cancel).await {
-            Ok(answer) => answer,
-            Err(failure) => {
-                asked = Err(failure);
-                None
-            }
-        }
+        asking.ask(question).await
     })
     .await;
-    asked?;
+    asking.end()?;
     print(&written?, &environment, context.global.json)
 }
 
@@ -136,7 +130,9 @@ impl Questions<'_> {
     /// Sources until an empty answer.
     async fn sources(&self) -> Result<Vec<String>, Failure> {
         if !io::stdin().is_terminal() {
-            return Err(Failure::usage("--source is missing, and there is no terminal to ask on"));
+            return Err(Failure::usage(
+                "name the sources with --source, or run this on a terminal",
+            ));
         }
         let drafted: Vec<_> =
             self.kinds.iter().filter_map(|kind| Some((kind.name(), kind.draft()?))).collect();
@@ -155,13 +151,13 @@ impl Questions<'_> {
             };
             let Some((name, (form, drafting))) = drafted.iter().find(|(name, _)| *name == kind)
             else {
-                writeln!(io::stderr().lock(), "there is no kind `{kind}`; the kinds are {names}")?;
+                writeln!(io::stderr().lock(), "unknown kind `{kind}`; the kinds are {names}")?;
                 continue;
             };
             loop {
                 let place = self.ask(&format!("Where? {form}")).await?;
                 if place.is_empty() {
-                    return Err(Failure::usage("nothing was written: there was no answer"));
+                    return Err(Failure::usage("without an answer, nothing is written"));
                 }
                 match drafting(&place, self.environment) {
                     Ok(_) => break sources.push(format!("{name}:{place}")),
@@ -174,7 +170,7 @@ impl Questions<'_> {
     async fn repository(&self) -> Result<String, Failure> {
         if !io::stdin().is_terminal() {
             return Err(Failure::usage(
-                "--repository is missing, and there is no terminal to ask on",
+                "name the repository with --repository, or run this on a terminal",
             ));
         }
         let question = format!(

@@ -30,7 +30,7 @@ pub fn man(mut command_line: clap::Command, args: &Man) -> Outcome {
     for word in &args.command {
         page = page
             .find_subcommand(word)
-            .ok_or_else(|| Failure::usage(format!("there is no command `{word}`")))?;
+            .ok_or_else(|| Failure::usage(format!("unknown command `{word}`")))?;
     }
     clap_mangen::Man::new(page.clone()).render(&mut std::io::stdout())?;
     Ok(Exit::Done)

@@ -15,6 +15,7 @@ mod host_facts;
 mod host_jobs;
 pub mod installation;
 pub mod job;
+mod level_names;
 pub mod metrics;
 pub mod migrate;
 pub mod monitor;

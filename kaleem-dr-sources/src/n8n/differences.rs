@@ -90,11 +90,7 @@ fn compare(
     for table in tables {
         let part = format!("table {table}");
         let (rows_before, rows_after) = (before.get(table).copied(), after.get(table).copied());
-        let change = match (rows_before, rows_after) {
-            (Some(_), Some(_)) => ChangeKind::Content,
-            (Some(_), None) => ChangeKind::Removed,
-            (None, _) => ChangeKind::Added,
-        };
+        let change = ChangeKind::between(rows_before, rows_after);
         let diff = PartDiff::new(&part, change).with_totals(rows_before, rows_after);
         if change != ChangeKind::Content {
             parts.push(diff);

@@ -61,12 +61,7 @@ async fn run(
         let part = format!("collection {name}");
         let (a, b) = (from.get(name), to.get(name));
         let items = |stored: Option<&Stored>| stored?.description.points.count();
-        let change = match (a, b) {
-            (Some(_), Some(_)) => ChangeKind::Content,
-            (Some(_), None) => ChangeKind::Removed,
-            (None, _) => ChangeKind::Added,
-        };
-        let diff = PartDiff::new(&part, change).with_totals(items(a), items(b));
+        let diff = PartDiff::new(&part, ChangeKind::between(a, b)).with_totals(items(a), items(b));
         let (Some(a), Some(b)) = (a, b) else {
             differences.push(diff);
             continue;
@@ -194,9 +189,7 @@ fn aliases(old: &Contents, new: &Contents, each: &mut EachItem<'_>) -> Option<Pa
     for name in both {
         let kind = match (before.get(name), after.get(name)) {
             (Some(a), Some(b)) if a == b => continue,
-            (Some(_), Some(_)) => ChangeKind::Content,
-            (Some(_), None) => ChangeKind::Removed,
-            (None, _) => ChangeKind::Added,
+            (old, new) => ChangeKind::between(old, new),
         };
         counts.add(kind);
         each(ItemChange::new(kind, "aliases", name));

@@ -22,9 +22,7 @@ pub(crate) fn differences(
     for identity in both {
         let kind = match (before.get(identity), after.get(identity)) {
             (Some(old), Some(new)) if old == new => continue,
-            (Some(_), Some(_)) => ChangeKind::Content,
-            (Some(_), None) => ChangeKind::Removed,
-            (None, _) => ChangeKind::Added,
+            (old, new) => ChangeKind::between(old, new),
         };
         counts.entry(identity.kind()).or_default().add(kind);
         let (part, item) = (identity.kind().noun(true), identity.to_string());

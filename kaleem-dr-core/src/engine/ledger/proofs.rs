@@ -1,7 +1,7 @@
 //! Proofs of snapshots, and the chain of drill reports.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -88,27 +88,7 @@ impl Ledger {
     /// # Errors
     /// If it cannot be written.
     pub fn record_proof(&self, proof: &Proof) -> Result<(), LedgerError> {
-        self.connection()
-            .execute(
-                "insert into proof (run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes,
-                                    restore_seconds, report, host)
-                 values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 'null', ?11)",
-                params![
-                    proof.run.to_string(),
-                    proof.source.as_str(),
-                    proof.repository,
-                    proof.snapshot.to_string(),
-                    proof.consistent_at.to_string(),
-                    proof.at.to_string(),
-                    proof.wanted.as_str(),
-                    proof.proven.map(ProofLevel::as_str),
-                    stored(proof.size_bytes),
-                    proof.restore_seconds,
-                    proof.host,
-                ],
-            )
-            .map(drop)
-            .map_err(self.failed("written"))
+        insert(&self.connection(), proof, None).map_err(self.failed("written"))
     }
 
     /// Records that a snapshot was rewritten under another id: its proofs stay valid.
@@ -209,4 +189,33 @@ impl Ledger {
             .map_err(self.failed("read"))?;
         rows.collect::<Result<_, _>>().map_err(self.failed("read"))
     }
+}
+
+/// Adds a proof, with the next id unless one is given.
+pub(super) fn insert(
+    connection: &Connection,
+    proof: &Proof,
+    id: Option<i64>,
+) -> rusqlite::Result<()> {
+    connection
+        .execute(
+            "insert into proof (id, run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes,
+                                restore_seconds, report, host)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'null', ?12)",
+            params![
+                id,
+                proof.run.to_string(),
+                proof.source.as_str(),
+                proof.repository,
+                proof.snapshot.to_string(),
+                proof.consistent_at.to_string(),
+                proof.at.to_string(),
+                proof.wanted.as_str(),
+                proof.proven.map(ProofLevel::as_str),
+                stored(proof.size_bytes),
+                proof.restore_seconds,
+                proof.host,
+            ],
+        )
+        .map(drop)
 }

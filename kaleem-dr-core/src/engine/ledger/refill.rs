@@ -5,8 +5,7 @@
 
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior, params};
 
-use super::{ChainedReport, Ledger, LedgerError, Proof, stored};
-use crate::ground::ProofLevel;
+use super::{ChainedReport, Ledger, LedgerError, Proof, proofs::insert};
 
 impl Ledger {
     /// Adds the proofs that the ledger lacks, each at its place in time. Returns their number.
@@ -95,36 +94,12 @@ fn refill(change: &Transaction<'_>, proofs: &[Proof]) -> rusqlite::Result<usize>
     Ok(earlier.len() + later.len())
 }
 
-fn insert(change: &Transaction<'_>, proof: &Proof, id: Option<i64>) -> rusqlite::Result<()> {
-    change
-        .execute(
-            "insert into proof (id, run, source, repository, snapshot, consistent_at, at, wanted, proven, size_bytes,
-                                restore_seconds, report, host)
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 'null', ?12)",
-            params![
-                id,
-                proof.run.to_string(),
-                proof.source.as_str(),
-                proof.repository,
-                proof.snapshot.to_string(),
-                proof.consistent_at.to_string(),
-                proof.at.to_string(),
-                proof.wanted.as_str(),
-                proof.proven.map(ProofLevel::as_str),
-                stored(proof.size_bytes),
-                proof.restore_seconds,
-                proof.host,
-            ],
-        )
-        .map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::{SignedDuration, Timestamp};
 
     use super::*;
-    use crate::ground::{RunId, SnapshotId};
+    use crate::ground::{ProofLevel, RunId, SnapshotId};
 
     fn proof(hours_ago: i64) -> Proof {
         let at = Timestamp::now() - SignedDuration::from_hours(hours_ago);

@@ -3,28 +3,37 @@
 use std::{
     io::{self, Read as _},
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
+
+use crate::CancellationToken;
 
 /// Time that a command has: enough for an operator to unlock a store of passwords.
 const LIMIT: Duration = Duration::from_mins(1);
 /// Output above this size is not a secret.
 const MAX_BYTES: u64 = 64 << 10;
 
+/// Time between two looks at a command and at the cancellation.
+const STEP: Duration = Duration::from_millis(10);
+
 /// Runs a command to its end, and returns what it printed. Its errors go to our standard error. Blocking.
 ///
 /// # Errors
-/// If it cannot be started, fails, prints more than 64 KiB, or is still running after a minute, when it is killed. The errors contain
-/// nothing of its output.
-pub(super) fn output(words: &[String]) -> io::Result<Vec<u8>> {
-    output_within(words, LIMIT)
+/// If it cannot be started, fails, or prints more than 64 KiB; and if it is still running after a minute or at the cancellation, when it
+/// is killed. The errors do not contain its output.
+pub(super) fn output(words: &[String], cancel: &CancellationToken) -> io::Result<Vec<u8>> {
+    output_within(words, LIMIT, cancel)
 }
 
-fn output_within(words: &[String], limit: Duration) -> io::Result<Vec<u8>> {
+fn output_within(
+    words: &[String],
+    limit: Duration,
+    cancel: &CancellationToken,
+) -> io::Result<Vec<u8>> {
     let (program, args) =
-        words.split_first().ok_or_else(|| io::Error::other("there is no program"))?;
+        words.split_first().ok_or_else(|| io::Error::other("the command is empty"))?;
     let mut child =
         Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let pipe = child.stdout.take();
@@ -37,36 +46,40 @@ fn output_within(words: &[String], limit: Duration) -> io::Result<Vec<u8>> {
         let _ = sender.send(read.map(|_| bytes));
     });
     let deadline = Instant::now() + limit;
-    let printed = printed.recv_timeout(limit);
-    let ended = match printed {
-        Ok(bytes) => {
-            let bytes = bytes?;
-            if bytes.len() as u64 > MAX_BYTES {
-                stop(&mut child);
-                return Err(io::Error::other("its output is too long for a secret"));
-            }
-            ended_by(&mut child, deadline)?.then_some(bytes)
+    let mut bytes = None;
+    let status = loop {
+        if cancel.is_cancelled() {
+            stop(&mut child);
+            return Err(io::Error::other("cancelled"));
         }
-        Err(_) => None,
-    };
-    let Some(bytes) = ended else {
-        stop(&mut child);
-        let seconds = limit.as_secs_f32();
-        return Err(io::Error::other(format!("it did not end within {seconds} s")));
-    };
-    let status = child.wait()?;
-    if status.success() { Ok(bytes) } else { Err(io::Error::other(status.to_string())) }
-}
-
-/// Waits for the end of a process; false if it still runs at the deadline.
-fn ended_by(child: &mut Child, deadline: Instant) -> io::Result<bool> {
-    while child.try_wait()?.is_none() {
         if Instant::now() >= deadline {
-            return Ok(false);
+            stop(&mut child);
+            let seconds = limit.as_secs_f32();
+            return Err(io::Error::other(format!("it did not end within {seconds} s")));
         }
-        thread::sleep(Duration::from_millis(10));
+        // Without bytes, this waits for them; with them, the sender is gone.
+        match printed.recv_timeout(STEP) {
+            Ok(read) => {
+                let read = read?;
+                if read.len() as u64 > MAX_BYTES {
+                    stop(&mut child);
+                    return Err(io::Error::other("its output is too long for a secret"));
+                }
+                bytes = Some(read);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => thread::sleep(STEP),
+        }
+        if bytes.is_some()
+            && let Some(status) = child.try_wait()?
+        {
+            break status;
+        }
+    };
+    match bytes {
+        Some(bytes) if status.success() => Ok(bytes),
+        _ => Err(io::Error::other(status.to_string())),
     }
-    Ok(true)
 }
 
 fn stop(child: &mut Child) {
@@ -80,7 +93,7 @@ mod tests {
     use super::*;
 
     fn run(script: &str, limit: Duration) -> io::Result<Vec<u8>> {
-        output_within(&["sh", "-c", script].map(str::to_owned), limit)
+        output_within(&["sh", "-c", script].map(str::to_owned), limit, &CancellationToken::new())
     }
 
     #[test]

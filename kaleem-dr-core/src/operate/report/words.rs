@@ -2,6 +2,7 @@
 
 use crate::{
     ground::{ProofLevel, language::Language},
+    operate::level_names::{self, LevelNames},
     recovery::drill::ReportKind,
 };
 
@@ -58,7 +59,7 @@ pub(super) struct Words {
     pub(super) hours: &'static str,
     pub(super) minutes: &'static str,
     pub(super) seconds: &'static str,
-    levels: [&'static str; 4],
+    levels: LevelNames,
 }
 
 impl Words {
@@ -78,12 +79,7 @@ impl Words {
     }
 
     pub(super) fn level(&self, level: ProofLevel) -> &'static str {
-        match level {
-            ProofLevel::Stored => self.levels[0],
-            ProofLevel::Readable => self.levels[1],
-            ProofLevel::Parsed => self.levels[2],
-            ProofLevel::Restored => self.levels[3],
-        }
+        self.levels.of(level)
     }
 }
 
@@ -138,7 +134,7 @@ const ENGLISH: Words = Words {
     hours: "hours",
     minutes: "minutes",
     seconds: "seconds",
-    levels: ["stored", "readable", "parsed", "restored and equal"],
+    levels: level_names::ENGLISH,
 };
 
 const ARABIC: Words = Words {
@@ -192,5 +188,5 @@ const ARABIC: Words = Words {
     hours: "ساعة",
     minutes: "دقيقة",
     seconds: "ثانية",
-    levels: ["محفوظ", "مقروء", "سليم البنية", "مستعاد ومطابق"],
+    levels: level_names::ARABIC,
 };

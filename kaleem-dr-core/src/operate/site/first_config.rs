@@ -140,9 +140,7 @@ fn examined(
     }
     match (repository, &faults[..]) {
         (Some(repository), []) if !sources.is_empty() => Ok((repository, sources)),
-        (_, []) => {
-            Err(SiteError::Config("there is no source: name one, such as files:/home".into()))
-        }
+        (_, []) => Err(SiteError::Config("name at least one source, such as files:/home".into())),
         (_, faults) => Err(SiteError::Config(faults.join("\n  "))),
     }
 }

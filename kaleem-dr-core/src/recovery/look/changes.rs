@@ -38,6 +38,16 @@ pub enum ChangeKind {
 }
 
 impl ChangeKind {
+    /// The kind of the change of something that differs, from where it exists: [`ChangeKind::Content`] if both have it.
+    #[must_use]
+    pub fn between<T>(old: Option<T>, new: Option<T>) -> Self {
+        match (old, new) {
+            (Some(_), Some(_)) => Self::Content,
+            (Some(_), None) => Self::Removed,
+            (None, _) => Self::Added,
+        }
+    }
+
     /// The letter of restic's `diff`.
     #[must_use]
     pub fn letter(self) -> char {
@@ -74,8 +84,7 @@ impl TreeChange {
     fn of(path: &Path, old: Option<&Node>, new: Option<&Node>) -> Option<Self> {
         let kind = match (old, new) {
             (Some(old), Some(new)) => changed(old, new)?,
-            (Some(_), None) => ChangeKind::Removed,
-            (None, _) => ChangeKind::Added,
+            (old, new) => ChangeKind::between(old, new),
         };
         let entry = |node: &Node| TreeEntry::new(path.to_path_buf(), node.clone());
         Some(Self { kind, old: old.map(entry), new: new.map(entry) })

@@ -142,9 +142,7 @@ pub fn artifact_differences(
         let (old, new) = (old.artifact(path), new.artifact(path));
         let change = match (old, new) {
             (Some(old), Some(new)) if is_same_content(old, new) => return None,
-            (Some(_), Some(_)) => ChangeKind::Content,
-            (Some(_), None) => ChangeKind::Removed,
-            (None, _) => ChangeKind::Added,
+            _ => ChangeKind::between(old, new),
         };
         let items = |artifact: Option<&ArtifactRecord>| artifact.and_then(|one| one.items);
         Some(PartDiff::new(path, change).with_totals(items(old), items(new)))

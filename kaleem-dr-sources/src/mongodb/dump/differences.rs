@@ -56,12 +56,7 @@ async fn run(
         let part = format!("collection {namespace}");
         let (a, b) = (before.get(namespace), after.get(namespace));
         let items = |stored: Option<&StoredCollection>| stored?.data.as_ref()?.items;
-        let change = match (a, b) {
-            (Some(_), Some(_)) => ChangeKind::Content,
-            (Some(_), None) => ChangeKind::Removed,
-            (None, _) => ChangeKind::Added,
-        };
-        let diff = PartDiff::new(&part, change).with_totals(items(a), items(b));
+        let diff = PartDiff::new(&part, ChangeKind::between(a, b)).with_totals(items(a), items(b));
         let (Some(a), Some(b)) = (a, b) else {
             differences.push(diff);
             continue;

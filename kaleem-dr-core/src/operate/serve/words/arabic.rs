@@ -1,6 +1,7 @@
 //! Arabic.
 
 use super::Words;
+use crate::operate::level_names;
 
 pub(super) const ARABIC: Words = Words {
     skip: "تجاوز إلى المحتوى",
@@ -151,5 +152,5 @@ pub(super) const ARABIC: Words = Words {
         _ => "آخر",
     },
     details: "التفاصيل",
-    levels: ["محفوظ", "مقروء", "سليم البنية", "مستعاد ومطابق"],
+    levels: level_names::ARABIC,
 };

@@ -1,6 +1,7 @@
 //! English.
 
 use super::Words;
+use crate::operate::level_names;
 
 pub(super) const ENGLISH: Words = Words {
     skip: "Skip to the content",
@@ -151,5 +152,5 @@ pub(super) const ENGLISH: Words = Words {
         _ => "other",
     },
     details: "Details",
-    levels: ["stored", "readable", "parsed", "restored"],
+    levels: level_names::ENGLISH,
 };

@@ -5,6 +5,7 @@ mod english;
 
 use crate::{
     ground::{ProofLevel, language::Language},
+    operate::level_names::LevelNames,
     recovery::drill::ReportKind,
 };
 
@@ -143,7 +144,7 @@ pub(super) struct Words {
     pub(super) exit: &'static str,
     pub(super) exits: fn(u8) -> &'static str,
     pub(super) details: &'static str,
-    pub(super) levels: [&'static str; 4],
+    pub(super) levels: LevelNames,
 }
 
 impl Words {
@@ -155,12 +156,7 @@ impl Words {
     }
 
     pub(super) fn level(&self, level: ProofLevel) -> &'static str {
-        match level {
-            ProofLevel::Stored => self.levels[0],
-            ProofLevel::Readable => self.levels[1],
-            ProofLevel::Parsed => self.levels[2],
-            ProofLevel::Restored => self.levels[3],
-        }
+        self.levels.of(level)
     }
 
     pub(super) fn kind(&self, kind: ReportKind) -> &'static str {
