@@ -12,7 +12,7 @@ use secrecy::SecretString;
 #[cfg(feature = "s3")]
 use super::store::S3Access;
 use super::{
-    RepositoryError, store,
+    DerivedKeys, RepositoryError, store,
     store::{ObjectStore, OpendalStore},
 };
 
@@ -100,13 +100,21 @@ pub struct Access {
     /// The key pair may neither delete nor overwrite objects: this host adds and reads, and leaves forgetting and pruning to
     /// another one.
     pub append_only: bool,
+    /// The keys that were derived from passwords; accesses that share it derive each one once.
+    pub derived_keys: DerivedKeys,
 }
 
 impl Access {
     /// Access without a cache: index and trees are read from the repository each time.
     #[must_use]
     pub fn new(location: Location, password: SecretString) -> Self {
-        Self { location, password, cache_directory: None, append_only: false }
+        Self {
+            location,
+            password,
+            cache_directory: None,
+            append_only: false,
+            derived_keys: DerivedKeys::default(),
+        }
     }
 }
 

@@ -80,7 +80,7 @@ pub use self::{
     error::{HostNewest, RepositoryError},
     forget::{Rewritten, may_be_forgotten},
     keep_span::{InvalidKeepSpan, KeepSpan},
-    key::{KeyId, KeyInfo, KeyOwner, vet as vet_key},
+    key::{DerivedKeys, KeyId, KeyInfo, KeyOwner, vet as vet_key},
     listing::{SnapshotListing, UnreadableSnapshot},
     location::{Access, Location},
     lock::{Lock, LockInfo, LockKind, LockVerdict},
@@ -258,7 +258,8 @@ impl Repository {
         if store.size("config").await?.is_none() {
             return Err(RepositoryError::NotFound { location: store.location() });
         }
-        let (master, key_id) = key::open_with(&store, &access.password).await?;
+        let (master, key_id) =
+            key::open_with(&store, &access.password, &access.derived_keys).await?;
         let (runtime, backing) = (Handle::current(), store.clone());
         let (key, id, version, chunker) = blocking(move || {
             let engine =

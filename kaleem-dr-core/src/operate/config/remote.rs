@@ -47,6 +47,7 @@ impl RepositorySettings {
             password,
             cache_directory: remote.then(|| cache_directory.to_path_buf()),
             append_only: self.append_only,
+            derived_keys: environment.derived_keys().clone(),
         })
     }
 

@@ -12,6 +12,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::CancellationToken;
 use schemars::JsonSchema;
 pub use secrecy::{ExposeSecret, SecretString};
 use serde::{
@@ -20,6 +21,7 @@ use serde::{
 };
 
 use super::secret_command;
+use crate::engine::repository::DerivedKeys;
 
 /// The location of a secret: `{ file = "/etc/restic.pass" }`, `{ env = "MONGO_URI" }`, `{
 /// credential = "mongo-uri" }` or `{ command = ["pass", "show", "restic"] }`.
@@ -123,6 +125,10 @@ pub struct Environment {
     read: Arc<Mutex<Vec<SecretString>>>,
     /// Output of the commands that have run.
     printed: Arc<Mutex<BTreeMap<Vec<String>, SecretString>>>,
+    /// What the passwords of repositories were derived to.
+    derived: DerivedKeys,
+    /// Ends commands that are still running.
+    cancel: CancellationToken,
     /// User without root's rights, whose state and cache are in the home directory.
     is_user: bool,
 }
@@ -158,6 +164,12 @@ impl Environment {
     #[must_use]
     pub fn of_user(self, is_user: bool) -> Self {
         Self { is_user, ..self }
+    }
+
+    /// Ends commands that print secrets when this token is cancelled.
+    #[must_use]
+    pub fn cancelled_by(self, cancel: CancellationToken) -> Self {
+        Self { cancel, ..self }
     }
 
     /// Reports whether this is the environment of a user without root's rights.
@@ -223,9 +235,14 @@ impl Environment {
             program: words.first().cloned().unwrap_or_default(),
             cause,
         };
-        let output = secret_command::output(words).and_then(decoded).map_err(failed)?;
+        let output =
+            secret_command::output(words, &self.cancel).and_then(decoded).map_err(failed)?;
         printed.insert(words.to_vec(), SecretString::from(output.clone()));
         Ok(output)
+    }
+
+    pub(crate) fn derived_keys(&self) -> &DerivedKeys {
+        &self.derived
     }
 
     /// All secrets that were read so far.

@@ -9,12 +9,7 @@ use crate::{
 };
 
 async fn repository(directory: &Path) -> Repository {
-    let access = Access {
-        location: Location::Directory(directory.to_path_buf()),
-        password: "password".into(),
-        cache_directory: None,
-        append_only: false,
-    };
+    let access = Access::new(Location::Directory(directory.to_path_buf()), "password".into());
     Repository::init(&access, 2).await.unwrap()
 }
 

@@ -3,6 +3,7 @@
 //! Adding or removing a key does not touch any data. A removed key opens nothing any more; but anyone who copied the master key
 //! before can still use it, as with restic.
 
+mod derived;
 mod file;
 mod open;
 mod parse;
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 use crate::engine::repository::object_key;
 
-pub use self::parse::vet;
+pub use self::{derived::DerivedKeys, parse::vet};
 pub(crate) use self::{file::key_file, open::open_with};
 use super::{Access, Location, Repository, RepositoryError, blocking, lock::Lock, names};
 use crate::ground::{digest::ByteDigest, host};
@@ -207,6 +208,8 @@ impl Repository {
             cache_directory: self.0.cache_directory.clone(),
             // Its store refuses deletions already, if it has to.
             append_only: false,
+            // Derived again: this is a proof.
+            derived_keys: DerivedKeys::default(),
         };
         Self::open_in(self.0.store.clone(), &access).await
     }

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{
     super::{RepositoryError, blocking, crypto::RepositoryKey, names, store::ObjectStore},
-    DIRECTORY, KeyId,
+    DIRECTORY, DerivedKeys, KeyId,
     parse::{ParsedKey, parse},
 };
 use crate::engine::repository::object_key;
@@ -18,6 +18,7 @@ use crate::engine::repository::object_key;
 pub(crate) async fn open_with(
     store: &Arc<dyn ObjectStore>,
     password: &SecretString,
+    derived: &DerivedKeys,
 ) -> Result<(MasterKey, KeyId), RepositoryError> {
     let mut unusable = Vec::new();
     let mut tried = 0_usize;
@@ -40,8 +41,8 @@ pub(crate) async fn open_with(
             }
         };
         tried += 1;
-        let password = password.clone();
-        if let Some(master) = blocking(move || Ok(master_of(&key, &password))).await? {
+        let (password, derived) = (password.clone(), derived.clone());
+        if let Some(master) = blocking(move || Ok(master_of(&key, &password, &derived))).await? {
             return Ok((master, KeyId(object_key::id_of(&object.key).to_owned())));
         }
     }
@@ -55,11 +56,9 @@ pub(crate) async fn open_with(
 }
 
 /// The master key in a key file; `None` if the password does not open it. Blocking, for about a second.
-fn master_of(key: &ParsedKey, password: &SecretString) -> Option<MasterKey> {
-    let params = scrypt::Params::new(key.log_n, key.r, key.p).ok()?;
-    let mut derived = [0; 64];
-    scrypt::scrypt(password.expose_secret().as_bytes(), &key.salt, &params, &mut derived).ok()?;
-    let plain = RepositoryKey::new(user_key(&derived)).decrypt(&key.data).ok()?;
+fn master_of(key: &ParsedKey, password: &SecretString, derived: &DerivedKeys) -> Option<MasterKey> {
+    let derived = derived.derive(key, password)?;
+    let plain = RepositoryKey::new(user_key(derived.expose_secret())).decrypt(&key.data).ok()?;
     let master: MasterKey = serde_json::from_slice(&plain).ok()?;
     let whole = master.encrypt.len() == 32 && master.mac.k.len() == 16 && master.mac.r.len() == 16;
     whole.then_some(master)
