@@ -127,7 +127,7 @@ impl From<&SiteError> for Failure {
             error => {
                 let advice = match error {
                     SiteError::NoRecipient(_) => Some(
-                        "add [monitoring.healthchecks], [[monitoring.webhook]] or [[monitoring.ntfy]]",
+                        "add [monitoring.healthchecks], [[monitoring.email]], [[monitoring.chat]], [[monitoring.webhook]] or another one of [monitoring]",
                     ),
                     SiteError::NoMirror(_) => Some(
                         "set `mirror_of = \"local\"` in the mirror's table, or use --from and --to",

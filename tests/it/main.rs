@@ -58,6 +58,7 @@ mod mongodb_resume;
 mod monitor;
 mod n8n;
 mod notify;
+mod notify_people;
 mod packages;
 mod qdrant;
 mod qdrant_cluster;

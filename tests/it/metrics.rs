@@ -237,6 +237,9 @@ fn the_alerts_are_rules_of_prometheus_and_the_packaged_ones_are_those_printed() 
 const HEALTHY: &str = "      - { series: 'kaleem_dr_build_info{instance=\"db1\",version=\"0.1.0\"}', values: '1x4000' }
       - { series: 'kaleem_dr_metrics_written_timestamp_seconds{instance=\"db1\"}', values: '0+60x4000' }
       - { series: 'kaleem_dr_rpo_target_seconds{instance=\"db1\"}', values: '93600x4000' }
+      - { series: 'kaleem_dr_late_after_seconds{instance=\"db1\",kind=\"backup\"}', values: '93600x4000' }
+      - { series: 'kaleem_dr_late_after_seconds{instance=\"db1\",kind=\"replicate\"}', values: '93600x4000' }
+      - { series: 'kaleem_dr_late_after_seconds{instance=\"db1\",kind=\"drill\",repository=\"local\"}', values: '691200x13000' }
       - { series: 'kaleem_dr_alarms{instance=\"db1\",source=\"mongo\"}', values: '0x4000' }
 ";
 
@@ -319,4 +322,15 @@ fn alerts_fire_when_they_should_and_not_before() {
     let synced = "      - { series: 'kaleem_dr_mirror_synced_timestamp_seconds{instance=\"db1\",repository=\"r2\"}', values: '0x4000' }\n";
     assert_fires(&with(&(mirror.to_owned() + synced)), 27 * 60, "KaleemDrNeverMirrored", false);
     assert_fires(&with(&(mirror.to_owned() + synced)), 27 * 60, "KaleemDrMirrorBehind", true);
+    // Each job by its own schedule: an hourly backup is late after two hours, and a weekly drill after eight days.
+    let hourly = once.replace("'93600x4000'", "'7200x4000'");
+    for (minutes, late) in [(115, false), (130, true)] {
+        assert_fires(&hourly, minutes, "KaleemDrBackupLate", late);
+    }
+    let drill = with(
+        "      - { series: 'kaleem_dr_drill_last_success_timestamp_seconds{instance=\"db1\",repository=\"local\"}', values: '0x13000' }\n",
+    );
+    for (minutes, late) in [(191 * 60, false), (194 * 60, true)] {
+        assert_fires(&drill, minutes, "KaleemDrDrillLate", late);
+    }
 }

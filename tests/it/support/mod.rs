@@ -28,6 +28,7 @@ pub mod seed;
 pub mod served;
 pub mod servers;
 pub mod site;
+pub mod smtp_server;
 pub mod systemd;
 pub mod tars;
 pub mod terminal;

@@ -190,7 +190,7 @@ pub fn qdrant_engine() -> PathBuf {
     variable("KALEEM_TEST_QDRANT_ENGINE").into()
 }
 
-fn variable(name: &str) -> String {
+pub fn variable(name: &str) -> String {
     env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set: run `make test`, or `dev/up` and `source .dev/env`")
     })

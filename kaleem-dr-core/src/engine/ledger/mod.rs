@@ -7,6 +7,7 @@
 mod error;
 mod event;
 mod mirrors;
+mod notified;
 mod proofs;
 mod refill;
 mod select;
@@ -156,6 +157,7 @@ impl Ledger {
             making.pragma_update(None, "user_version", VERSION).map_err(failed)?;
         }
         making.execute_batch(mirrors::TABLES).map_err(failed)?;
+        making.execute_batch(notified::TABLES).map_err(failed)?;
         making.commit().map_err(failed)?;
         Ok(Self { path, connection: Arc::new(Mutex::new(connection)) })
     }

@@ -54,6 +54,17 @@ rto_hours = 3     # maximum duration of a full restore, as measured by drills
 # url = { file = "/etc/kaleem-dr/webhook.url" }
 # on = ["failure", "recovery"]
 
+# [[monitoring.email]]
+# server = "smtp.example.org"
+# username = "backup"
+# password = { file = "/etc/kaleem-dr/smtp.pass" }
+# from = "backup@example.org"
+# to = ["ops@example.org"]
+
+# [[monitoring.chat]]
+# service = "slack"   # or discord, mattermost, teams; also [[monitoring.telegram]], [[monitoring.pagerduty]]
+# url = { file = "/etc/kaleem-dr/slack.url" }
+
 # [[monitoring.ntfy]]
 # topic = "kaleem-backups"
 # token = { file = "/etc/kaleem-dr/ntfy.token" }

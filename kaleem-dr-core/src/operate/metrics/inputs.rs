@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::MetricsError;
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     ground::SourceName,
     operate::{
         config::{Config, RepositoryNames, secret::Environment},
+        schedule::late_after,
         tripwire::{Alarm, Alarms},
     },
     recovery::objectives::{MirrorOf, ProofsOf, standings},
@@ -36,6 +37,8 @@ pub(super) struct MetricInputs {
     pub(super) mirrors: Vec<(String, String)>,
     /// The moment of a source's newest proven point, by source and repository.
     pub(super) proven_at: Vec<(String, String, Timestamp)>,
+    /// Age from which the newest success of a kind of job is late, by its word and repository.
+    pub(super) late_after: BTreeMap<(&'static str, String), SignedDuration>,
     /// Maximum age of a source's newest proven data.
     pub(super) rpo_seconds: f64,
 }
@@ -74,6 +77,7 @@ impl MetricInputs {
             proofs,
             alarms: Alarms::load(&settings.state_directory)?.standing().to_vec(),
             mirrors: mirrors.collect(),
+            late_after: late_after(settings),
             rpo_seconds: f64::from(
                 settings.objectives.rpo_hours.unwrap_or(settings.status.max_age_hours),
             ) * 3600.0,

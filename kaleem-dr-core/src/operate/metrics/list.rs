@@ -16,7 +16,7 @@ const OF_JOB: &[&str] = &["kind", "source", "repository"];
 const OF_SOURCE: &[&str] = &["source", "repository"];
 
 /// Every metric, in the order in which it is printed.
-pub static METRICS: [Metric; 20] = [
+pub static METRICS: [Metric; 21] = [
     Metric {
         name: "kaleem_dr_build_info",
         help: "Always 1; the label has the version.",
@@ -53,6 +53,16 @@ pub static METRICS: [Metric; 20] = [
         help: "End of the newest run with exit status 0.",
         labels: OF_JOB,
         read: |inputs| of_jobs(&inputs.good_events, &inputs.good_parts, ended, part_ended),
+    },
+    Metric {
+        name: "kaleem_dr_late_after_seconds",
+        help: "Age from which the newest success of a kind of job is late: the longest interval of its schedule, and some slack. The repository is that of drills.",
+        labels: &["kind", "repository"],
+        read: |inputs| {
+            let ages = inputs.late_after.iter();
+            ages.map(|((kind, repository), age)| sample(&[kind, repository], age.as_secs_f64()))
+                .collect()
+        },
     },
     Metric {
         name: "kaleem_dr_run_duration_seconds",

@@ -6,11 +6,6 @@
 
 use std::fmt::Write as _;
 
-/// A day and two hours, because a nightly job may begin a little later and take a little longer.
-const LATE_SECONDS: u32 = 26 * 3600;
-/// A month and a day.
-const DRILL_SECONDS: u32 = 32 * 24 * 3600;
-
 struct Alert {
     name: &'static str,
     expression: String,
@@ -55,9 +50,11 @@ fn alerts() -> Vec<Alert> {
         .collect()
 }
 
-/// An expression for a time that is too long ago.
-fn late(metric: &str, seconds: u32) -> String {
-    format!("time() - {metric} > {seconds}")
+/// An expression for a time that is longer ago than the schedule of a kind of job allows.
+fn late(metric: &str, kind: &str, on: &str) -> String {
+    format!(
+        "time() - {metric} > on ({on}) group_left () kaleem_dr_late_after_seconds{{kind=\"{kind}\"}}"
+    )
 }
 
 fn of_jobs() -> Vec<Alert> {
@@ -85,10 +82,10 @@ fn of_points() -> Vec<Alert> {
     vec![
         Alert {
             name: "KaleemDrBackupLate",
-            expression: late("kaleem_dr_last_success_timestamp_seconds{kind=\"backup\",source!=\"\"}", LATE_SECONDS),
+            expression: late("kaleem_dr_last_success_timestamp_seconds{kind=\"backup\",source!=\"\"}", "backup", "instance"),
             lasts: "5m",
             severity: "critical",
-            summary: "no successful backup of source {{ $labels.source }} in {{ $labels.repository }} for more than 26 hours",
+            summary: "no successful backup of source {{ $labels.source }} in {{ $labels.repository }} since the schedule wanted one",
             what_to_do: "Check that the timer is enabled: `systemctl list-timers 'kaleem-dr-*'`; then see `kaleem-dr history`.",
         },
         Alert {
@@ -137,10 +134,10 @@ fn of_drills() -> Vec<Alert> {
     vec![
         Alert {
             name: "KaleemDrDrillLate",
-            expression: late("kaleem_dr_drill_last_success_timestamp_seconds", DRILL_SECONDS),
+            expression: late("kaleem_dr_drill_last_success_timestamp_seconds", "drill", "instance, repository"),
             lasts: "1h",
             severity: "warning",
-            summary: "no successful drill from {{ $labels.repository }} for more than 32 days",
+            summary: "no successful drill from {{ $labels.repository }} since the schedule wanted one",
             what_to_do: "Run `kaleem-dr drill`.",
         },
         Alert {
@@ -166,10 +163,10 @@ fn of_mirrors() -> Vec<Alert> {
     vec![
         Alert {
             name: "KaleemDrMirrorBehind",
-            expression: late("kaleem_dr_mirror_synced_timestamp_seconds", LATE_SECONDS),
+            expression: late("kaleem_dr_mirror_synced_timestamp_seconds", "replicate", "instance"),
             lasts: "5m",
             severity: "critical",
-            summary: "the mirror {{ $labels.repository }} was not updated for more than 26 hours",
+            summary: "the mirror {{ $labels.repository }} was not updated when the schedule wanted it",
             what_to_do: "Run `kaleem-dr replicate {{ $labels.repository }}` and check its output.",
         },
         Alert {
@@ -187,10 +184,10 @@ fn of_metrics() -> Vec<Alert> {
     vec![
         Alert {
             name: "KaleemDrMetricsStale",
-            expression: late("kaleem_dr_metrics_written_timestamp_seconds", LATE_SECONDS),
+            expression: "time() - kaleem_dr_metrics_written_timestamp_seconds > on (instance) min by (instance) (kaleem_dr_late_after_seconds)".into(),
             lasts: "5m",
             severity: "critical",
-            summary: "no job has ended on {{ $labels.instance }} for more than 26 hours",
+            summary: "no job has ended on {{ $labels.instance }} for longer than its schedule allows",
             what_to_do: "No job runs there, or metrics cannot be written: check `kaleem-dr history` and the journal.",
         },
         Alert {

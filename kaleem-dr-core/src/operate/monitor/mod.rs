@@ -6,15 +6,23 @@
 //! any other. A killed process reports nothing more; its check sees a start without an end. A
 //! notifier that cannot be reached neither fails a job nor delays it beyond a fixed time.
 
+mod body;
+mod chat;
+mod email;
 mod end;
 mod healthchecks;
 mod notifiers;
+mod ntfy;
+mod pagerduty;
 mod post;
 mod redact;
+mod repetitions;
 mod running;
 mod settings;
 mod tail;
+mod telegram;
 mod unit;
+mod webhook;
 
 use std::{
     future::poll_fn,
@@ -31,16 +39,19 @@ use tokio::task::JoinSet;
 
 pub use self::{
     end::{Ended, EndedPart},
-    notifiers::{Notice, NoticePart, Notifier},
+    notifiers::{Notice, NoticePart, Notifier, Repetition},
     running::Running,
     settings::{
-        HealthchecksSettings, Monitoring, NtfySettings, PrometheusSettings, WebhookSettings, When,
+        ChatService, ChatSettings, EmailSecurity, EmailSettings, HealthchecksSettings, Monitoring,
+        NtfySettings, Only, PagerDutySettings, PrometheusSettings, Severity, TelegramSettings,
+        WebhookSettings, When,
     },
     tail::LogTail,
 };
 use self::{
     healthchecks::{Healthchecks, Ping, Signal},
     notifiers::{notifiers, notify},
+    repetitions::Repetitions,
 };
 pub(crate) use self::{
     post::{client as http_client, send as http_send},
@@ -130,7 +141,7 @@ impl<'a> Monitor<'a> {
                 Err(why) => failed.push(format!("healthchecks: {why}")),
             }
         }
-        let (notifiers, more) = notifiers(&settings.webhook, &settings.ntfy, environment);
+        let (notifiers, more) = notifiers(settings, &config.settings.host_name(), environment);
         let problem = |why| Delivery { recipient: "monitoring".into(), error: Some(why) };
         let problems = failed.into_iter().chain(more).map(problem).collect();
         Self { config, environment, log, healthchecks, notifiers, problems }
@@ -277,14 +288,28 @@ impl<'a> Monitor<'a> {
             started: None,
             finished: Timestamp::now(),
             sources: Vec::new(),
+            severity: Severity::of(exit, &[]),
+            report: None,
             message: Redactor::of(self.environment).clean(message),
         }
     }
 
     async fn notify(&self, notice: &Notice) -> Vec<Delivery> {
-        let notifying: Vec<_> =
-            self.notifiers.iter().map(|notifier| notify(&**notifier, notice)).collect();
-        stream::iter(notifying).buffered(8).filter_map(std::future::ready).collect().await
+        let repetitions =
+            Repetitions::new(Ledger::open(&self.config.settings.state_directory).ok());
+        let due: Vec<_> = self
+            .notifiers
+            .iter()
+            .filter(|notifier| repetitions.is_due(&***notifier, notice))
+            .map(|notifier| notify(&**notifier, notice))
+            .collect();
+        let deliveries: Vec<Delivery> =
+            stream::iter(due).buffered(8).filter_map(std::future::ready).collect().await;
+        for delivery in deliveries.iter().filter(|delivery| delivery.arrived()) {
+            repetitions.record(&delivery.recipient, notice);
+        }
+        repetitions.end(notice);
+        deliveries
     }
 
     /// Reports whether the newest job of such a kind, in a repository of the config, did not end

@@ -1,22 +1,25 @@
-//! Notifiers of the ends of jobs: the trait, and its implementations for webhooks and ntfy.
+//! Notices of the ends of jobs, the trait of those who deliver them, and the notifiers of a config.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use http::{HeaderName, HeaderValue};
-use jiff::Timestamp;
-use reqwest::Client;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use super::{Delivery, NtfySettings, WebhookSettings, When, post};
+use super::{
+    Delivery, Monitoring, Only, Severity, When, chat::Chat, email::Email, ntfy::Ntfy,
+    pagerduty::PagerDuty, post, telegram::Telegram, webhook::Webhook,
+};
 use crate::{
-    ground::{Exit, error_chain},
-    operate::config::secret::{Environment, ExposeSecret as _, SecretString},
+    ground::{Exit, error_chain, host::HostName},
+    operate::config::secret::{Environment, SecretRef, SecretString},
 };
 
 /// Maximum wait for an answer.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Hours after which people are told again of a failure that has not changed.
+pub(super) const PEOPLE: u32 = 4;
 
 /// The end of a job as sent to a notifier; a webhook receives it as JSON. Secrets are removed from
 /// its texts.
@@ -41,8 +44,13 @@ pub struct Notice {
     pub finished: Timestamp,
     /// The end of each source or mirror.
     pub sources: Vec<NoticePart>,
+    /// How bad that is.
+    pub severity: Severity,
     /// A few lines for people.
     pub message: String,
+    /// The report of a drill or a recovery as an HTML page, if there is one.
+    #[serde(skip)]
+    pub report: Option<Arc<str>>,
 }
 
 /// The end of one source or mirror of a job.
@@ -68,6 +76,81 @@ impl Notice {
             event => on.contains(&event),
         }
     }
+
+    /// The host, the job and its end, on one line.
+    #[must_use]
+    pub fn title(&self) -> String {
+        let end = match self.event {
+            When::Failure if self.severity == Severity::Warning => "is not complete",
+            When::Failure => "failed",
+            When::Recovery => "works again",
+            When::Success => "ended well",
+            When::Test => "can be heard",
+        };
+        format!("{}: {} {end}", self.host, self.job)
+    }
+
+    /// What failed: two failures of a job with the same value are one that has not changed.
+    #[must_use]
+    pub fn failure(&self) -> String {
+        let failed = self.sources.iter().filter(|part| part.exit_code != 0);
+        let parts = failed.map(|part| format!(" {}={}", part.source, part.exit_code));
+        self.exit_code.to_string() + &parts.collect::<String>()
+    }
+}
+
+impl Severity {
+    /// How bad the end of a job with these parts is.
+    pub(super) fn of(exit: Exit, parts: &[NoticePart]) -> Self {
+        let is_mild = |code: u8| {
+            [Exit::Done, Exit::Partial, Exit::Locked, Exit::Temporary, Exit::Cancelled]
+                .iter()
+                .any(|exit| exit.code() == code)
+        };
+        match exit {
+            Exit::Done => Self::Info,
+            _ if is_mild(exit.code()) && parts.iter().all(|part| is_mild(part.exit_code)) => {
+                Self::Warning
+            }
+            _ => Self::Critical,
+        }
+    }
+}
+
+/// The notices that a recipient wants.
+pub(super) struct Wanted {
+    on: Vec<When>,
+    only: Only,
+    repeat: SignedDuration,
+}
+
+impl Wanted {
+    /// `repeat_hours` is the default of this kind of recipient.
+    pub(super) fn new(on: &[When], only: &Only, repeat_hours: u32) -> Self {
+        let repeat = SignedDuration::from_hours(only.repeat_hours.unwrap_or(repeat_hours).into());
+        Self { on: on.to_vec(), only: only.clone(), repeat }
+    }
+
+    pub(super) fn has(&self, notice: &Notice) -> bool {
+        let is_bad_enough = notice.event != When::Failure
+            || self.only.severity.is_none_or(|least| notice.severity >= least);
+        let is_of_job = self.only.jobs.is_empty() || self.only.jobs.contains(&notice.job);
+        notice.event == When::Test || notice.is_for(&self.on) && is_of_job && is_bad_enough
+    }
+
+    pub(super) fn repetition(&self) -> Repetition {
+        Repetition { after: self.repeat, recovers_what_was_sent: self.only.severity.is_some() }
+    }
+}
+
+/// How a notifier treats what it has sent before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Repetition {
+    /// Time after which a failure that has not changed is sent again; zero sends each one.
+    pub after: SignedDuration,
+    /// Send a recovery only from a failure that was sent.
+    pub recovers_what_was_sent: bool,
 }
 
 /// A recipient of notifications about the ends of jobs. A program that embeds the library adds its
@@ -80,6 +163,11 @@ pub trait Notifier: Send + Sync {
     /// Reports whether to deliver this notice; all notices by default.
     fn wants(&self, _notice: &Notice) -> bool {
         true
+    }
+
+    /// How it treats what it has sent before; by default, it sends everything.
+    fn repetition(&self) -> Repetition {
+        Repetition::default()
     }
 
     /// Delivers a notice. A delivery that takes longer than half a minute is dropped, so that it
@@ -104,145 +192,46 @@ pub(crate) async fn notify(notifier: &dyn Notifier, notice: &Notice) -> Option<D
 /// The notifiers of a config. A secret that cannot be read becomes a sentence, and the other
 /// notifiers are used.
 pub(crate) fn notifiers(
-    webhooks: &[WebhookSettings],
-    topics: &[NtfySettings],
+    settings: &Monitoring,
+    host: &HostName,
     environment: &Environment,
 ) -> (Vec<Arc<dyn Notifier>>, Vec<String>) {
-    let (mut made, mut failed): (Vec<Arc<dyn Notifier>>, _) = (Vec::new(), Vec::new());
-    if webhooks.is_empty() && topics.is_empty() {
-        return (made, failed);
-    }
+    let (mut made, mut failed) = (Vec::new(), Vec::new());
     let client = match post::client(TIMEOUT) {
         Ok(client) => client,
         Err(why) => return (made, vec![why]),
     };
-    for (at, webhook) in webhooks.iter().enumerate() {
-        match Webhook::new(at + 1, webhook, environment, client.clone()) {
-            Ok(webhook) => made.push(Arc::new(webhook)),
-            Err(why) => failed.push(why),
-        }
+    let mut add = |notifier: Result<Arc<dyn Notifier>, String>| match notifier {
+        Ok(notifier) => made.push(notifier),
+        Err(why) => failed.push(why),
+    };
+    for (at, webhook) in settings.webhook.iter().enumerate() {
+        add(Webhook::new(at + 1, webhook, environment, client.clone()).map(|it| Arc::new(it) as _));
     }
-    for topic in topics {
-        match Ntfy::new(topic, environment, client.clone()) {
-            Ok(ntfy) => made.push(Arc::new(ntfy)),
-            Err(why) => failed.push(why),
-        }
+    for topic in &settings.ntfy {
+        add(Ntfy::new(topic, environment, client.clone()).map(|it| Arc::new(it) as _));
+    }
+    for email in &settings.email {
+        add(Email::new(email, host, environment).map(|it| Arc::new(it) as _));
+    }
+    for (at, chat) in settings.chat.iter().enumerate() {
+        add(Chat::new(at + 1, chat, environment, client.clone()).map(|it| Arc::new(it) as _));
+    }
+    for chat in &settings.telegram {
+        add(Telegram::new(chat, environment, client.clone()).map(|it| Arc::new(it) as _));
+    }
+    for (at, service) in settings.pagerduty.iter().enumerate() {
+        add(PagerDuty::new(at + 1, service, environment, client.clone())
+            .map(|it| Arc::new(it) as _));
     }
     (made, failed)
 }
 
-/// A webhook, which receives JSON.
-struct Webhook {
-    client: Client,
-    number: usize,
-    url: SecretString,
-    on: Vec<When>,
-    headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl Webhook {
-    fn new(
-        number: usize,
-        settings: &WebhookSettings,
-        environment: &Environment,
-        client: Client,
-    ) -> Result<Self, String> {
-        let named = |error: &dyn std::fmt::Display| format!("webhook {number}: {error}");
-        let secret =
-            |secret| environment.secret(secret).map_err(|error| named(&error_chain(&error)));
-        let url = secret(&settings.url)?;
-        let mut headers = Vec::new();
-        for (name, value) in &settings.headers {
-            let header: HeaderName =
-                name.parse().map_err(|_| named(&format!("`{name}` is not a valid header name")))?;
-            let mut value = HeaderValue::from_str(secret(value)?.expose_secret())
-                .map_err(|_| named(&format!("the header {name} contains invalid characters")))?;
-            value.set_sensitive(true);
-            headers.push((header, value));
-        }
-        Ok(Self { client, number, url, on: settings.on.clone(), headers })
-    }
-}
-
-#[async_trait]
-impl Notifier for Webhook {
-    fn name(&self) -> String {
-        format!("webhook {}", self.number)
-    }
-
-    fn wants(&self, notice: &Notice) -> bool {
-        notice.is_for(&self.on)
-    }
-
-    async fn deliver(&self, notice: &Notice) -> Result<(), String> {
-        let request = self.client.post(self.url.expose_secret().trim()).json(notice);
-        let request =
-            self.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
-        post::send(request).await.map(drop)
-    }
-}
-
-/// A topic of ntfy, which receives JSON (<https://docs.ntfy.sh/publish/#publish-as-json>), because
-/// that allows all letters in titles.
-struct Ntfy {
-    client: Client,
-    url: String,
-    topic: String,
-    token: Option<SecretString>,
-    on: Vec<When>,
-}
-
-impl Ntfy {
-    fn new(
-        settings: &NtfySettings,
-        environment: &Environment,
-        client: Client,
-    ) -> Result<Self, String> {
-        let token = settings.token.as_ref().map(|token| environment.secret(token)).transpose();
-        let token = token
-            .map_err(|error| format!("ntfy topic {}: {}", settings.topic, error_chain(&error)))?;
-        Ok(Self {
-            client,
-            url: settings.url.clone(),
-            topic: settings.topic.clone(),
-            token,
-            on: settings.on.clone(),
-        })
-    }
-
-    fn message(&self, notice: &Notice) -> Value {
-        let (said, priority, tag) = match notice.event {
-            When::Failure => ("failed", 5, "rotating_light"),
-            When::Recovery => ("works again", 3, "white_check_mark"),
-            When::Success => ("ended well", 2, "white_check_mark"),
-            When::Test => ("can be heard", 3, "speaking_head"),
-        };
-        json!({
-            "topic": self.topic,
-            "title": format!("{}: {} {said}", notice.host, notice.job),
-            "message": notice.message,
-            "priority": priority,
-            "tags": [tag, notice.job],
-        })
-    }
-}
-
-#[async_trait]
-impl Notifier for Ntfy {
-    fn name(&self) -> String {
-        format!("ntfy topic {}", self.topic)
-    }
-
-    fn wants(&self, notice: &Notice) -> bool {
-        notice.is_for(&self.on)
-    }
-
-    async fn deliver(&self, notice: &Notice) -> Result<(), String> {
-        let request = self.client.post(&self.url).json(&self.message(notice));
-        let request = match &self.token {
-            Some(token) => request.bearer_auth(token.expose_secret()),
-            None => request,
-        };
-        post::send(request).await.map(drop)
-    }
+/// The secret of a recipient.
+pub(super) fn secret(
+    recipient: &str,
+    place: &SecretRef,
+    environment: &Environment,
+) -> Result<SecretString, String> {
+    environment.secret(place).map_err(|error| format!("{recipient}: {}", error_chain(&error)))
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable as _};
 use http::HeaderMap;
 use reqwest::{Client, RequestBuilder, redirect::Policy};
 
@@ -30,40 +31,52 @@ pub(crate) fn longest(timeout: Duration) -> Duration {
     timeout * ATTEMPTS + BACKOFF * ((1 << ATTEMPTS) - 1)
 }
 
+/// Why an attempt failed.
+pub(super) struct Refusal {
+    pub(super) why: String,
+    /// Another attempt may succeed.
+    pub(super) may_pass: bool,
+}
+
+/// Repeats attempts until one succeeds, at most three, while they may.
+///
+/// # Errors
+/// The last reason.
+pub(super) async fn repeated<T, F: Future<Output = Result<T, Refusal>>>(
+    attempt: impl FnMut() -> F,
+) -> Result<T, String> {
+    let waits =
+        ExponentialBuilder::default().with_min_delay(BACKOFF).with_max_times(ATTEMPTS as usize - 1);
+    attempt.retry(waits).when(|refusal| refusal.may_pass).await.map_err(|refusal| refusal.why)
+}
+
 /// Sends a request until it succeeds, and returns the headers and the text of the answer. Retries
 /// only errors that may pass: no connection, no answer, 429 and 5xx.
 ///
 /// # Errors
 /// The last reason, as a sentence without the URL.
 pub(crate) async fn send(request: RequestBuilder) -> Result<(HeaderMap, String), String> {
-    let mut wait = BACKOFF;
-    let mut why = String::new();
-    for attempt in 1..=ATTEMPTS {
-        let Some(request) = request.try_clone() else {
-            return Err("its body cannot be sent twice".into());
-        };
+    let refused = |why: String, may_pass| Refusal { why, may_pass };
+    repeated(|| async {
+        let request = request
+            .try_clone()
+            .ok_or_else(|| refused("its body cannot be sent twice".into(), false))?;
         match request.send().await {
             Ok(answer) if answer.status().is_success() => {
                 let headers = answer.headers().clone();
                 // The request has been processed by then; a broken end of the answer changes
                 // nothing.
                 let text = answer.text().await.unwrap_or_default();
-                return Ok((headers, text));
+                Ok((headers, text))
             }
             Ok(answer) => {
                 let status = answer.status();
-                why = format!("the server answered {status}");
-                if !status.is_server_error() && status.as_u16() != 429 {
-                    return Err(why);
-                }
+                let may_pass = status.is_server_error() || status.as_u16() == 429;
+                Err(refused(format!("the server answered {status}"), may_pass))
             }
-            Err(error) if error.is_builder() => return Err("invalid URL".into()),
-            Err(error) => why = crate::ground::error_chain(&error.without_url()),
+            Err(error) if error.is_builder() => Err(refused("invalid URL".into(), false)),
+            Err(error) => Err(refused(crate::ground::error_chain(&error.without_url()), true)),
         }
-        if attempt < ATTEMPTS {
-            tokio::time::sleep(wait).await;
-            wait *= 2;
-        }
-    }
-    Err(why)
+    })
+    .await
 }

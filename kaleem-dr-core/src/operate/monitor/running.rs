@@ -1,20 +1,20 @@
 //! A job in progress, and the report of its end.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::{
-    Delivery, Ended, Job, Monitor, Notice, When, check_of,
+    Delivery, Ended, Job, Monitor, Notice, Severity, When, check_of,
     healthchecks::{Ping, Signal},
     post,
     redact::Redactor,
 };
 use crate::{
-    engine::ledger::LedgerError,
-    ground::{Exit, RunId, error_chain},
-    operate::{history::History, metrics},
+    engine::ledger::{EventKind, Ledger, LedgerError},
+    ground::{Exit, RunId, error_chain, language::Language},
+    operate::{history::History, metrics, report::ProofReport},
 };
 
 /// A job that was announced.
@@ -42,11 +42,14 @@ impl Running<'_> {
         }
         let redactor = Redactor::of(self.monitor.environment);
         let summary = redactor.clean(&ended.summary(&self.job, self.started, finished));
+        let parts = ended.notice_parts(&redactor);
         let notice = Notice {
             run: Some(self.job.run.to_string()),
             started: Some(self.started),
             finished,
-            sources: ended.notice_parts(&redactor),
+            severity: Severity::of(ended.exit, &parts),
+            sources: parts,
+            report: self.report(),
             ..self.monitor.notice(self.event(&ended), self.job.kind.word(), ended.exit, &summary)
         };
         let log = redactor.clean(&self.monitor.log.text());
@@ -75,6 +78,20 @@ impl Running<'_> {
         let event = |place| ended.event(&self.job, place, self.started, finished, &redactor);
         let events = self.job.repositories.iter().map(|place| event(place));
         History::open(&settings.state_directory)?.ended(self.job.run, settings.ledger, events)
+    }
+
+    /// The report of a drill or a recovery, if somebody is notified at all.
+    fn report(&self) -> Option<Arc<str>> {
+        let has_report = matches!(self.job.kind, EventKind::Drill | EventKind::Recover);
+        if !has_report || self.monitor.notifiers.is_empty() {
+            return None;
+        }
+        let settings = &self.monitor.config.settings;
+        let ledger = Ledger::open(&settings.state_directory).ok()?;
+        let run = self.job.run.to_string();
+        // A drill that did not begin has none.
+        let report = ProofReport::load(&ledger, Some(&run), &settings.objectives).ok()?;
+        Some(report.to_html(Language::En).into())
     }
 
     fn event(&self, ended: &Ended) -> When {

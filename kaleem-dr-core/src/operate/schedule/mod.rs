@@ -9,6 +9,7 @@ mod cron;
 mod error;
 mod install;
 mod kubernetes;
+mod late;
 mod manager;
 mod plan;
 mod settings;
@@ -16,7 +17,6 @@ mod systemd;
 mod when;
 mod yaml;
 
-pub(crate) use self::install::activate;
 pub use self::install::systemd_runs;
 pub use self::{
     error::ScheduleError,
@@ -29,6 +29,7 @@ pub use self::{
     settings::ScheduleSettings,
     when::{InvalidWhen, When},
 };
+pub(crate) use self::{install::activate, late::late_after};
 
 /// The beginning of the first line of each generated file.
 const MARKER: &str = "# Made by `kaleem-dr schedule install`";

@@ -91,6 +91,20 @@ pub enum JobKind {
     Oplog,
 }
 
+impl JobKind {
+    /// Its command.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Replicate => "replicate",
+            Self::Verify => "verify",
+            Self::Check => "check",
+            Self::Drill => "drill",
+            Self::Oplog => "oplog",
+        }
+    }
+}
+
 /// A job to schedule, with its times and arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
@@ -226,7 +240,7 @@ fn page(serve: &ServeSettings) -> Result<PageService, ScheduleError> {
 }
 
 /// The jobs that a config or the defaults schedule.
-fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
+pub(super) fn jobs(settings: &Settings) -> Result<Vec<Job>, ScheduleError> {
     let schedule = &settings.schedule;
     let invalid = |why: String| Err(ScheduleError::Settings(why));
     if let Some(contradiction) = settings.contradictions().into_iter().next() {
@@ -314,7 +328,7 @@ fn job<const N: usize>(kind: JobKind, name: &str, when: When, args: [&str; N]) -
 }
 
 /// The repository that is used without `--repo`.
-fn default_repository(settings: &Settings) -> Option<&str> {
+pub(super) fn default_repository(settings: &Settings) -> Option<&str> {
     let mut names = settings.repository.keys();
     match (names.next(), names.next()) {
         (Some(only), None) => Some(only),

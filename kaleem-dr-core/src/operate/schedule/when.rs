@@ -4,7 +4,7 @@
 use std::{fmt, str::FromStr};
 
 use jiff::{
-    Timestamp, ToSpan as _, Zoned,
+    SignedDuration, Timestamp, ToSpan as _, Zoned,
     civil::{Date, Weekday, time},
     tz::TimeZone,
 };
@@ -195,6 +195,20 @@ impl When {
 
     pub(super) const fn quarterly(day: u8, hour: u8, minute: u8) -> Self {
         Self::Quarterly { day, at: HourMinute::new(hour, minute) }
+    }
+
+    /// Longest time between two runs; `None` for never.
+    #[must_use]
+    pub fn longest_gap(self) -> Option<SignedDuration> {
+        match self {
+            Self::Off => None,
+            Self::Minutes { every } => Some(SignedDuration::from_mins(every.into())),
+            Self::Hours { every, .. } => Some(SignedDuration::from_hours(every.into())),
+            Self::Daily(_) => Some(SignedDuration::from_hours(24)),
+            Self::Weekly { .. } => Some(SignedDuration::from_hours(7 * 24)),
+            Self::Monthly { .. } => Some(SignedDuration::from_hours(31 * 24)),
+            Self::Quarterly { .. } => Some(SignedDuration::from_hours(92 * 24)),
+        }
     }
 
     /// Minimum number of whole hours between two runs; `None` for never.

@@ -1,10 +1,16 @@
 //! `[monitoring]` of the config: recipients of notifications, and destinations of metrics.
 
+mod recipients;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+pub use self::recipients::{
+    ChatService, ChatSettings, EmailSecurity, EmailSettings, NtfySettings, Only, PagerDutySettings,
+    Severity, TelegramSettings, WebhookSettings, When,
+};
 use crate::{engine::ledger::EventKind, operate::config::secret::SecretRef};
 
 /// Recipients of notifications, and destinations of metrics. Without this table there are none.
@@ -14,10 +20,18 @@ use crate::{engine::ledger::EventKind, operate::config::secret::SecretRef};
 pub struct Monitoring {
     /// Checks of healthchecks.io, or of your own server.
     pub healthchecks: Option<HealthchecksSettings>,
-    /// URLs that receive the end of each job as JSON.
+    /// URLs that receive the end of each job, as JSON or in a form of their own.
     pub webhook: Vec<WebhookSettings>,
     /// Topics of ntfy that receive notices.
     pub ntfy: Vec<NtfySettings>,
+    /// Mailboxes that receive notices, and the reports of drills.
+    pub email: Vec<EmailSettings>,
+    /// Channels of Slack, Discord, Mattermost and Teams that receive notices.
+    pub chat: Vec<ChatSettings>,
+    /// Chats of Telegram that receive notices.
+    pub telegram: Vec<TelegramSettings>,
+    /// Services of PagerDuty, whose incidents failures open and recoveries close.
+    pub pagerduty: Vec<PagerDutySettings>,
     /// Destinations of metrics: a textfile, a Pushgateway.
     pub prometheus: PrometheusSettings,
 }
@@ -64,62 +78,6 @@ fn timeout() -> u64 {
     10
 }
 
-/// A URL that receives the end of each job as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct WebhookSettings {
-    /// The URL; it may contain a token, so it is a secret.
-    pub url: SecretRef,
-    /// Events to send [default: failures and recoveries].
-    #[serde(default = "when")]
-    pub on: Vec<When>,
-    /// Additional headers, by name; values are references to secrets.
-    #[serde(default)]
-    pub headers: BTreeMap<String, SecretRef>,
-}
-
-/// A topic of ntfy.sh, or of your own server.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct NtfySettings {
-    /// URL of the server, without the topic.
-    #[serde(default = "ntfy_url")]
-    pub url: String,
-    /// Name of the topic on that server.
-    pub topic: String,
-    /// Access token, for topics that are not public.
-    #[serde(default)]
-    pub token: Option<SecretRef>,
-    /// Events to send [default: failures and recoveries].
-    #[serde(default = "when")]
-    pub on: Vec<When>,
-}
-
-fn ntfy_url() -> String {
-    "https://ntfy.sh".into()
-}
-
-fn when() -> Vec<When> {
-    vec![When::Failure, When::Recovery]
-}
-
-/// Events that a webhook or a topic receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum When {
-    /// A job that did not end with 0, or could not start.
-    Failure,
-    /// A job that ended with 0.
-    Success,
-    /// The first success after a failure.
-    Recovery,
-    /// `notify test`: sent to every recipient; not a value of the config.
-    #[serde(skip_deserializing)]
-    Test,
-}
-
 /// Destinations of metrics, written after every job.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -135,10 +93,8 @@ impl Monitoring {
     /// The first fault, as a sentence with the key; `None` if the table is valid.
     #[must_use]
     pub fn fault(&self) -> Option<String> {
-        self.healthchecks.as_ref().and_then(HealthchecksSettings::fault).or_else(|| self.prometheus.fault()).or_else(|| {
-            let bad = self.ntfy.iter().find(|ntfy| !is_http(&ntfy.url) || ntfy.topic.is_empty() || ntfy.topic.contains('/'))?;
-            Some(format!("`monitoring.ntfy`: topic `{}` needs a URL, http or https, and a name without `/`", bad.topic))
-        })
+        let checks = self.healthchecks.as_ref().and_then(HealthchecksSettings::fault);
+        checks.or_else(|| self.prometheus.fault()).or_else(|| recipients::fault(self))
     }
 
     /// Every secret that the table refers to, with its key.
@@ -162,17 +118,7 @@ impl Monitoring {
                 |(name, secret)| (format!("monitoring.healthchecks.checks.\"{name}\""), secret);
             secrets.extend(settings.checks.iter().map(named));
         }
-        for webhook in &self.webhook {
-            secrets.push(("monitoring.webhook.url".to_owned(), &webhook.url));
-            secrets.extend(
-                webhook
-                    .headers
-                    .iter()
-                    .map(|(name, secret)| (format!("monitoring.webhook.headers.{name}"), secret)),
-            );
-        }
-        let tokens = self.ntfy.iter().filter_map(|ntfy| ntfy.token.as_ref());
-        secrets.extend(tokens.map(|secret| ("monitoring.ntfy.token".to_owned(), secret)));
+        recipients::add_secrets(self, &mut secrets);
         secrets
     }
 }
@@ -226,6 +172,7 @@ impl PrometheusSettings {
     }
 }
 
+/// Reports whether this is the URL of a web server.
 fn is_http(url: &str) -> bool {
     url.starts_with("https://") || url.starts_with("http://")
 }
@@ -247,6 +194,16 @@ mod tests {
             ("[prometheus]\ntextfile = \"/x/kaleem.txt\"", ".prom"),
             ("[prometheus]\npushgateway = \"http://u:p@h\"", "credentials"),
             ("[[ntfy]]\ntopic = \"a/b\"", "a/b"),
+            ("[[ntfy]]\ntopic = \"a\"\nonly = { jobs = [\"bakup\"] }", "bakup"),
+            ("[[email]]\nserver = \"h\"\nfrom = \"a\"\nto = [\"b@c\"]", "`a`"),
+            ("[[email]]\nserver = \"h\"\nfrom = \"a@c\"\nto = []", "`to`"),
+            (
+                "[[email]]\nserver = \"h\"\nfrom = \"a@c\"\nto = [\"b@c\"]\nsecurity = \"none\"\nusername = \"u\"\n\
+                 password = { env = \"A\" }",
+                "without encryption",
+            ),
+            ("[[webhook]]\nurl = { env = \"A\" }\nbody = \"{{ job\"", "line 1"),
+            ("[[webhook]]\nurl = { env = \"A\" }\nbody = \"{{ hots }}\"", "hots"),
         ] {
             let monitoring: Monitoring = toml::from_str(text).unwrap();
             let fault = monitoring.fault().unwrap_or_default();
