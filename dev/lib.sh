@@ -15,7 +15,7 @@ MIRROR=${KALEEM_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 # The groups of tests that need a tree of their own.
 TREE_GROUPS='rabbitmq-4 systemd'
 # The groups of tests that need root, or to install Chromium; scripts that run other things set KALEEM_TEST_WITHOUT to them.
-ROOT_GROUPS="$TREE_GROUPS docker chromium"
+ROOT_GROUPS="$TREE_GROUPS docker chromium btrfs"
 
 say() { printf '%s\n' "$*" >&2; }
 die() {

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     }
     match result {
         Ok(exit) => ExitCode::from(exit.code()),
-        // What a cancelled job could not do is no fault of its own.
+        // A failure that the cancellation caused.
         Err(failure) if cancel.is_cancelled() => {
             end(&Failure { exit: Exit::Cancelled, ..failure }, json)
         }

@@ -3,6 +3,8 @@
 
 use kaleem_dr_core::operate::config::{RecoveryStage, SourceKind};
 
+#[cfg(feature = "command")]
+pub mod command;
 #[cfg(any(feature = "mongodb", feature = "qdrant", feature = "rabbitmq"))]
 pub mod docker;
 #[cfg(any(feature = "files", feature = "n8n"))]
@@ -26,6 +28,11 @@ pub mod rabbitmq;
 #[must_use]
 pub fn kinds() -> Vec<SourceKind> {
     vec![
+        #[cfg(feature = "command")]
+        SourceKind::new("command", |name, config: &command::CommandConfig, environment| {
+            command::CommandSource::new(name, config.clone(), environment)
+        })
+        .running_commands(),
         #[cfg(feature = "files")]
         SourceKind::new("files", |name, config: &files::FilesConfig, _| {
             files::FilesSource::new(name, config.clone())

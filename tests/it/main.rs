@@ -14,6 +14,7 @@ mod bootstrap;
 mod buckets;
 mod checklist;
 mod closed_places;
+mod commands;
 mod config_init;
 mod copy;
 mod crash;

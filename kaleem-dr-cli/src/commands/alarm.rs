@@ -9,7 +9,7 @@ use kaleem_dr_core::{
 use super::Outcome;
 use crate::{
     context::Context,
-    output::{self, Printed, document, line},
+    output::{self, Printed, document, line, moment},
 };
 
 /// Subcommands of `alarm`.
@@ -53,7 +53,7 @@ fn print_standing(alarms: &SiteAlarms, json: bool) -> Printed {
         line(&unreadable.to_string())?;
     }
     for alarm in own.iter().chain(others) {
-        let time = alarm.time.strftime("%Y-%m-%d %H:%M:%S UTC");
+        let time = moment(alarm.time);
         line(&format!("{time}  source {} of {}, run {}", alarm.source, alarm.host, alarm.run))?;
         alarm.suspicions.iter().try_for_each(|suspicion| line(&format!("  {suspicion}")))?;
     }

@@ -64,6 +64,9 @@ pub fn print(report: &RunReport, json: bool) -> Printed {
     if let Some(error) = &report.repository_error {
         line(&format!("error: repository: {error}"))?;
     }
+    if let Some(error) = &report.hook_error {
+        line(&format!("error: {error}"))?;
+    }
     if let Some(why) = &report.unsealed {
         line(&format!("error: the snapshots lack what `bootstrap` needs: {why}"))?;
     }
@@ -98,6 +101,9 @@ fn print_sources(report: &RunReport) -> Printed {
         }
         if let Some(healed) = &source.healed {
             line(&format!("warning: source {}: {healed}", source.source))?;
+        }
+        if let Some(error) = &source.hook_error {
+            line(&format!("error: source {}: {error}", source.source))?;
         }
         if let Some(error) = &source.staged_error {
             line(&format!(

@@ -20,7 +20,7 @@ use super::{Outcome, doctor};
 use crate::{
     context::Context,
     failure::Failure,
-    output::{self, Printed, line, table},
+    output::{self, Printed, line, moment, table},
     secret_prompt,
 };
 
@@ -171,7 +171,7 @@ fn print(done: &Bootstrapped, found: &DoctorReport, context: &Context) -> Printe
         hosts.add_row([
             host.host.clone(),
             host.points.to_string(),
-            host.newest.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            moment(host.newest),
             sources.join(", "),
         ]);
     }

@@ -15,7 +15,7 @@ use super::{JobOutcome, prune};
 use crate::{
     consent::{Asking, Consent},
     context::Context,
-    output::{Printed, document, line, restic_snapshot},
+    output::{Printed, document, line, moment, restic_snapshot},
 };
 
 pub const EXAMPLES: &str = "Examples:
@@ -216,7 +216,7 @@ fn print_groups(report: &ForgetReport, json: bool) -> Printed {
             group.remove.len()
         ))?;
         for keep in &group.keep {
-            let time = keep.snapshot.time().strftime("%Y-%m-%d %H:%M:%S");
+            let time = moment(keep.snapshot.time().timestamp());
             line(&format!(
                 "  keep   {}  {time}  {}",
                 keep.snapshot.id().short(),
@@ -227,7 +227,7 @@ fn print_groups(report: &ForgetReport, json: bool) -> Printed {
             line(&format!(
                 "  forget {}  {}",
                 snapshot.id().short(),
-                snapshot.time().strftime("%Y-%m-%d %H:%M:%S")
+                moment(snapshot.time().timestamp())
             ))?;
         }
     }
@@ -256,7 +256,7 @@ fn print_named(snapshots: &[Snapshot], dry_run: bool, json: bool) -> Printed {
         let of = snapshot
             .source()
             .map_or_else(|| "another program".to_owned(), |source| format!("source {source}"));
-        let time = snapshot.time().strftime("%Y-%m-%d %H:%M:%S");
+        let time = moment(snapshot.time().timestamp());
         line(&format!(
             "{would} {}  {time}  {of} of host {}",
             snapshot.id().short(),

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Outcome;
 use crate::{
     context::Context,
-    output::{self, Printed, document, line, table},
+    output::{self, Printed, document, line, moment, table},
 };
 
 /// Arguments of `history`.
@@ -72,7 +72,7 @@ fn print(events: &[PastEvent], json: bool) -> Printed {
             event.run.to_string(),
             event.kind.clone(),
             event.repository.clone(),
-            event.finished.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+            moment(event.finished),
             format!("{:.1} s", event.finished.duration_since(event.started).as_secs_f64()),
             event.exit.to_string(),
         ]);

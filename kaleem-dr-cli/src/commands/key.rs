@@ -8,7 +8,6 @@ use kaleem_dr_core::{
     Site,
     engine::repository::{KeyInfo, KeyOwner, RepositoryError},
     ground::{Exit, error_chain, host::HostScope},
-    jiff::{Timestamp, tz::TimeZone},
     operate::{
         config::secret::{ExposeSecret as _, SecretRef, SecretString},
         site::KeyChange,
@@ -20,7 +19,7 @@ use super::Outcome;
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Printed, document, line, table},
+    output::{Printed, document, entries::local, line, table},
 };
 
 /// Subcommands of `key`.
@@ -137,12 +136,7 @@ fn new_password(
 
 fn print_list(keys: &[KeyInfo], json: bool) -> Printed {
     // In local time, as restic prints it.
-    let created = |key: &KeyInfo| {
-        let local = |time: Timestamp| {
-            time.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
-        };
-        key.created.map(local).unwrap_or_default()
-    };
+    let created = |key: &KeyInfo| key.created.map(local).unwrap_or_default();
     if json {
         let keys: Vec<Value> = keys
             .iter()

@@ -10,7 +10,7 @@ use kaleem_dr_core::{
 use super::Outcome;
 use crate::{
     context::Context,
-    output::{Printed, document, line, table},
+    output::{Printed, document, line, moment, table},
 };
 
 /// Arguments of `points`.
@@ -47,7 +47,7 @@ fn print(points: &[RecoveryPoint], json: bool) -> Printed {
         };
         rows.add_row([
             point.run.to_string(),
-            point.time.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            moment(point.time),
             point.host.clone(),
             sources.join(" "),
             state,

@@ -10,7 +10,7 @@ use super::JobOutcome;
 use crate::{
     consent::{Asking, Consent},
     context::Context,
-    output::{Printed, document, line, size},
+    output::{Printed, document, line, moment, size},
 };
 
 /// Arguments of `prune`.
@@ -62,7 +62,7 @@ pub fn print(report: &PruneReport, json: bool) -> Printed {
 /// Describes how much a prune deleted, or would delete, in one sentence.
 pub fn sentence(report: &PruneReport) -> String {
     if let Some(done) = &report.done_by {
-        let time = done.time.strftime("%Y-%m-%d %H:%M:%S UTC");
+        let time = moment(done.time);
         return format!(
             "prune: host {} has pruned this repository at {time}; nothing to do",
             done.host

@@ -152,7 +152,7 @@ fn print_planned(planned: &PlannedSource) -> Printed {
         if after.is_empty() { String::new() } else { format!(", after {}", after.join(", ")) };
     let of = planned
         .consistent_at
-        .map(|at| format!(" as of {}", at.strftime("%Y-%m-%d %H:%M:%S UTC")))
+        .map(|at| format!(" as of {}", output::moment(at)))
         .unwrap_or_default();
     let snapshot =
         planned.snapshot.map(|id| format!("snapshot {}", id.short())).unwrap_or_default();

@@ -252,7 +252,7 @@ fn print_plan(PlannedRestore { plan, point, .. }: PlannedRestore<'_>, json: bool
     line(&format!(
         "{origin} of {}{host} as of {} → {}",
         manifest.source,
-        manifest.consistency.at.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        output::moment(manifest.consistency.at),
         plan.target
     ))?;
     print_changes(plan)

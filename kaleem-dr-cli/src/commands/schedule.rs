@@ -18,7 +18,7 @@ use super::Outcome;
 use crate::{
     context::Context,
     failure::Failure,
-    output::{Printed, document, line, notes, table},
+    output::{Printed, document, line, moment, notes, table},
 };
 
 /// Subcommands of `schedule`.
@@ -239,13 +239,13 @@ fn print_list(jobs: &[Installed], json: bool) -> Printed {
     if jobs.is_empty() {
         return line("no job is installed; `kaleem-dr schedule install` does");
     }
-    let mut rows = table(["Job", "By", "When (UTC)", "Next", "File"]);
+    let mut rows = table(["Job", "By", "When", "Next", "File"]);
     for job in jobs {
-        let next = job.next.map(|next| next.to_string());
+        let next = job.next.map(moment);
         rows.add_row([
             job.name.clone(),
             if job.style == Style::Cron { "cron" } else { "systemd" }.to_owned(),
-            job.when.map_or_else(|| "unknown".to_owned(), |when| when.to_string()),
+            job.when.map_or_else(|| "unknown".to_owned(), |when| format!("{when} {}", job.zone)),
             next.unwrap_or_else(|| if job.enabled { "unknown" } else { "NOT ENABLED" }.to_owned()),
             job.path.display().to_string(),
         ]);

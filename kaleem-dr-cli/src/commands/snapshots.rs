@@ -11,7 +11,7 @@ use kaleem_dr_core::{
 use super::Outcome;
 use crate::{
     context::Context,
-    output::{Printed, document, line, restic_snapshot, size, table},
+    output::{Printed, document, line, moment, restic_snapshot, size, table},
 };
 
 /// Arguments of `snapshots`.
@@ -57,7 +57,7 @@ fn print(snapshots: &[Snapshot], json: bool) -> Printed {
             marks.into_iter().filter(|(is_usual, _)| !is_usual).map(|(_, mark)| mark).collect();
         rows.add_row([
             snapshot.id().short(),
-            snapshot.time().strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            moment(snapshot.time().timestamp()),
             snapshot.host().to_owned(),
             snapshot.source().map_or_else(|| "-".to_owned(), |source| format!("{source}{mark}")),
             snapshot.run().map_or_else(|| "-".to_owned(), |run| run.to_string()),

@@ -12,7 +12,7 @@ use kaleem_dr_core::operate::{
 use super::Outcome;
 use crate::{
     context::Context,
-    output::{Printed, age, document, line, table},
+    output::{Printed, age, document, line, moment, table},
 };
 
 /// Arguments of `status`.
@@ -71,11 +71,7 @@ fn print_sources(status: &SiteStatus, json: bool) -> Printed {
         rows.add_row([
             status.repository.clone(),
             standing.source.to_string(),
-            status
-                .freshness
-                .time
-                .map(|time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
-                .unwrap_or_default(),
+            status.freshness.time.map(moment).unwrap_or_default(),
             status.freshness.age_seconds.map(age).unwrap_or_default(),
             state(&status.freshness),
             standing.proven_level.map(|level| level.to_string()).unwrap_or_default(),
@@ -119,9 +115,7 @@ fn print_hosts(statuses: &[HostStatus], json: bool) -> Printed {
         rows.add_row([
             status.host.clone(),
             status.source.as_ref().map(ToString::to_string).unwrap_or_default(),
-            freshness
-                .and_then(|of| Some(of.time?.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()))
-                .unwrap_or_default(),
+            freshness.and_then(|of| Some(moment(of.time?))).unwrap_or_default(),
             freshness.and_then(|of| Some(age(of.age_seconds?))).unwrap_or_default(),
             if status.is_expected { state } else { format!("{state} (not expected)") },
         ]);

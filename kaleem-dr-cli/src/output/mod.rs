@@ -15,5 +15,5 @@ pub use self::{
     stderr::{failure, notes},
     stdout::{Printed, document, hold, line, release},
     table::table,
-    words::{age, size},
+    words::{age, moment, size},
 };

@@ -3,7 +3,7 @@
 //! A hook gets no input and none of our environment, which may hold passwords; it only gets a plain
 //! `PATH`. It runs in a process group of its own, so that a time-out ends all of it.
 
-use std::{process::Stdio, time::Duration};
+use std::{os::unix::process::CommandExt as _, process::Stdio, time::Duration};
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -38,7 +38,7 @@ pub async fn run_hooks(
             Some(before) if before.status != Some(0) => {
                 not_run(hook, "not run because an earlier hook failed")
             }
-            _ => run(hook, patience, cancel).await,
+            _ => run(hook, patience, Some(cancel)).await,
         };
         reports.push(report);
     }
@@ -51,20 +51,19 @@ pub fn not_run(command: &[String], why: &str) -> HookReport {
     HookReport { command: command.to_vec(), status: None, output: why.to_owned() }
 }
 
-async fn run(command: &[String], patience: Duration, cancel: &CancellationToken) -> HookReport {
+/// Runs one hook. If this is dropped while the hook runs, the hook is killed; without a cancellation, it continues.
+pub(super) async fn run(
+    command: &[String],
+    patience: Duration,
+    cancel: Option<&CancellationToken>,
+) -> HookReport {
     let Some((program, arguments)) = command.split_first() else {
         return not_run(command, "the command is empty");
     };
-    let started = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", PATH)
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null())
+    let started = Command::from(plain(program, arguments))
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true)
+        .kill_on_drop(cancel.is_some())
         .spawn();
     let mut child = match started {
         Ok(child) => child,
@@ -78,7 +77,7 @@ async fn run(command: &[String], patience: Duration, cancel: &CancellationToken)
             Ok(Err(error)) => (None, Some(format!("cannot wait for it: {error}"))),
             Err(_) => (None, Some(format!("killed because it still ran after {} s", patience.as_secs_f32()))),
         },
-        () = cancel.cancelled() => (None, Some("killed because the operator cancelled".to_owned())),
+        () = cancelled(cancel) => (None, Some("killed because the operator cancelled".to_owned())),
     };
     if status.is_none() {
         end(&mut child, group).await;
@@ -96,6 +95,26 @@ async fn run(command: &[String], patience: Duration, cancel: &CancellationToken)
     }
     output.extend(remark);
     HookReport { command: command.to_vec(), status, output: output.trim_end().to_owned() }
+}
+
+/// A hook with its plain environment, in a process group of its own.
+pub(super) fn plain(program: &str, arguments: &[String]) -> std::process::Command {
+    let mut command = std::process::Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .process_group(0);
+    command
+}
+
+async fn cancelled(cancel: Option<&CancellationToken>) {
+    match cancel {
+        Some(cancel) => cancel.cancelled().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn end(child: &mut Child, group: Option<u32>) {

@@ -1,6 +1,7 @@
 //! An installation: its config, jobs, schedule and monitoring, and the checks and reports for its
 //! operator.
 
+pub mod backup_hooks;
 pub mod bootstrap;
 pub mod checklist;
 pub mod config;

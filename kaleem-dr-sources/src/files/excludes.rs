@@ -21,10 +21,15 @@ use super::{FilesConfig, glob::Glob};
 /// First bytes of a `CACHEDIR.TAG` (Cache Directory Tagging Specification).
 const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
-/// The compiled `exclude`, `exclude_if_present` and `exclude_caches` of a config.
+/// The patterns, markers and limits of a config, compiled.
 #[derive(Clone, Debug)]
 pub(super) struct Excludes {
+    /// The patterns as they are written: those of `exclude`, of `exclude_files`, and of `iexclude`.
+    texts: Vec<String>,
     patterns: Vec<Pattern>,
+    /// The patterns of `iexclude`, in lower case.
+    folded: Vec<Pattern>,
+    larger_than: Option<u64>,
     if_present: Vec<String>,
     caches: bool,
 }
@@ -35,44 +40,71 @@ pub(super) struct Matched(Vec<bool>);
 
 impl Excludes {
     pub(super) fn new(config: &FilesConfig) -> Result<Self, SourceError> {
-        let mut patterns = Vec::new();
-        for (of, text) in config.exclude.iter().enumerate() {
-            for alternative in alternatives(text) {
-                patterns.extend(Pattern::new(&alternative, of).map_err(|why| {
+        let mut texts = config.exclude.clone();
+        for path in &config.exclude_files {
+            texts.extend(lines_of(path)?);
+        }
+        let first_folded = texts.len();
+        texts.extend(config.iexclude.iter().cloned());
+        let (mut patterns, mut folded) = (Vec::new(), Vec::new());
+        for (of, text) in texts.iter().enumerate() {
+            let (into, compiled) = if of < first_folded {
+                (&mut patterns, text.clone())
+            } else {
+                (&mut folded, text.to_lowercase())
+            };
+            for alternative in alternatives(&compiled) {
+                into.extend(Pattern::new(&alternative, of).map_err(|why| {
                     SourceError::Unsupported(format!("the pattern `{text}` is not valid: {why}"))
                 })?);
             }
         }
+        let larger_than = config.exclude_larger_than.as_deref().map(|text| {
+            size(text).ok_or_else(|| {
+                SourceError::Unsupported(format!(
+                    "`exclude_larger_than`: `{text}` is not a size such as 500M or 2G"
+                ))
+            })
+        });
         Ok(Self {
+            texts,
             patterns,
+            folded,
+            larger_than: larger_than.transpose()?,
             if_present: config.exclude_if_present.clone(),
             caches: config.exclude_caches,
         })
     }
 
     /// The state before a walk.
-    pub(super) fn unmatched(config_patterns: usize) -> Matched {
-        Matched(vec![false; config_patterns])
+    pub(super) fn unmatched(&self) -> Matched {
+        Matched(vec![false; self.texts.len()])
+    }
+
+    /// The patterns that have matched nothing.
+    pub(super) fn idle(&self, matched: &Matched) -> impl Iterator<Item = &String> {
+        let all = self.texts.iter().zip(&matched.0);
+        all.filter(|(_, matched)| !**matched).map(|(text, _)| text)
+    }
+
+    /// Warnings about patterns that are probably mistakes.
+    pub(super) fn doubts(&self, roots: &[PathBuf]) -> Vec<String> {
+        doubts(&self.texts, roots)
+    }
+
+    /// Decides whether a file of this size, in bytes, is excluded.
+    pub(super) fn is_too_large(&self, size_bytes: u64) -> bool {
+        self.larger_than.is_some_and(|limit| size_bytes > limit)
     }
 
     /// Decides whether a path is excluded, and records the patterns that matched it.
     pub(super) fn excludes(&self, path: &Path, matched: &mut Matched) -> bool {
-        let mut components: Vec<&[u8]> = Vec::new();
-        for component in path.components() {
-            components.push(if component == Component::RootDir {
-                b"/"
-            } else {
-                component.as_os_str().as_bytes()
-            });
-        }
-        let mut excluded = false;
-        for pattern in &self.patterns {
-            if matches(&pattern.parts, &components) {
-                matched.0[pattern.of] = true;
-                excluded = !pattern.takes_back;
-            }
-        }
-        excluded
+        let excluded = last_match(&self.patterns, path, matched);
+        // Each list decides for itself, as in restic.
+        let folded = || path.to_str().map(|path| PathBuf::from(path.to_lowercase()));
+        let is_folded = !self.folded.is_empty()
+            && last_match(&self.folded, folded().as_deref().unwrap_or(path), matched);
+        excluded || is_folded
     }
 
     /// Decides whether a directory is excluded because of a marker file in it.
@@ -96,21 +128,56 @@ fn is_cache_tag(path: &Path) -> io::Result<bool> {
     Ok(tag == CACHE_TAG)
 }
 
-impl Matched {
-    /// Returns the patterns that have matched nothing.
-    pub(super) fn idle<'a>(&self, patterns: &'a [String]) -> Vec<&'a String> {
-        patterns
-            .iter()
-            .zip(&self.0)
-            .filter(|(_, matched)| !**matched)
-            .map(|(pattern, _)| pattern)
-            .collect()
+/// Reports whether the last pattern that matches a path excludes it. Records all that match.
+fn last_match(patterns: &[Pattern], path: &Path, matched: &mut Matched) -> bool {
+    let mut components: Vec<&[u8]> = Vec::new();
+    for component in path.components() {
+        components.push(if component == Component::RootDir {
+            b"/"
+        } else {
+            component.as_os_str().as_bytes()
+        });
     }
+    let mut excluded = false;
+    for pattern in patterns {
+        if matches(&pattern.parts, &components) {
+            matched.0[pattern.of] = true;
+            excluded = !pattern.takes_back;
+        }
+    }
+    excluded
+}
+
+/// The patterns in a file, as restic reads `--exclude-file`, but without variables.
+fn lines_of(path: &Path) -> Result<Vec<String>, SourceError> {
+    let text = fs::read_to_string(path).map_err(|cause| SourceError::Path {
+        path: path.to_path_buf(),
+        action: "read the patterns of `exclude_files`".into(),
+        cause,
+    })?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let lines =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// A size in bytes, as restic reads `--exclude-larger-than`.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// Returns a warning for each pattern that is probably a mistake: it cannot match below these
 /// roots, or does not mean what it seems to.
-pub(super) fn doubts(patterns: &[String], roots: &[PathBuf]) -> Vec<String> {
+fn doubts(patterns: &[String], roots: &[PathBuf]) -> Vec<String> {
     let mut doubts = Vec::new();
     let mut any_before = false;
     for pattern in patterns {
@@ -277,7 +344,7 @@ mod tests {
     fn excludes(patterns: &[&str], path: &str) -> bool {
         let config = serde_json::json!({ "paths": ["/t"], "exclude": patterns });
         let excludes = Excludes::new(&serde_json::from_value(config).unwrap()).unwrap();
-        excludes.excludes(Path::new(path), &mut Excludes::unmatched(patterns.len()))
+        excludes.excludes(Path::new(path), &mut excludes.unmatched())
     }
 
     #[test]
@@ -318,6 +385,46 @@ mod tests {
         }
         assert!(!excludes(&["*.log", "!keep.log"], "/t/keep.log"));
         assert!(excludes(&["!keep.log", "*.log"], "/t/keep.log"), "the last one decides");
+    }
+
+    #[test]
+    fn patterns_of_files_and_without_case_count_too() {
+        let home = tempfile::tempdir().unwrap();
+        let list = home.path().join("excludes");
+        fs::write(&list, "\u{feff}# comment\n\n  *.log  \r\n!keep.log\n").unwrap();
+        let config = serde_json::json!({
+            "paths": ["/t"], "exclude": ["*.tmp"], "exclude_files": [list], "iexclude": ["CACHE", "*.BAK"],
+            "exclude_larger_than": "2K",
+        });
+        let excludes = Excludes::new(&serde_json::from_value(config).unwrap()).unwrap();
+        let mut matched = excludes.unmatched();
+        for (path, expected) in [
+            ("/t/a.tmp", true),
+            ("/t/a.TMP", false),
+            ("/t/a.log", true),
+            ("/t/keep.log", false),
+            ("/t/Cache", true),
+            ("/t/x.bak", true),
+        ] {
+            assert_eq!(excludes.excludes(Path::new(path), &mut matched), expected, "{path}");
+        }
+        assert_eq!(excludes.idle(&matched).count(), 0);
+        assert_eq!(excludes.idle(&excludes.unmatched()).count(), 5);
+        assert!(excludes.is_too_large(2049) && !excludes.is_too_large(2048));
+    }
+
+    #[test]
+    fn a_size_and_a_file_of_patterns_that_cannot_be_read_are_faults() {
+        for (config, why) in [
+            (serde_json::json!({ "paths": ["/t"], "exclude_larger_than": "2X" }), "500M"),
+            (
+                serde_json::json!({ "paths": ["/t"], "exclude_files": ["/nonexistent"] }),
+                "exclude_files",
+            ),
+        ] {
+            let error = Excludes::new(&serde_json::from_value(config).unwrap()).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
     }
 
     #[test]

@@ -7,13 +7,20 @@ pub(crate) mod draft;
 mod excludes;
 mod glob;
 mod guide;
+mod places;
 mod restore;
 mod staged;
 mod walk;
 
-use std::{collections::BTreeSet, num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
+    path::PathBuf,
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use kaleem_dr_core::{
     engine::{
         artifact::Capture,
@@ -35,6 +42,7 @@ use tokio::sync::mpsc;
 
 use self::{
     excludes::{Excludes, Matched},
+    places::Places,
     walk::Found,
 };
 
@@ -53,6 +61,19 @@ pub struct FilesConfig {
     /// earlier patterns excluded; the last matching pattern decides.
     #[serde(default)]
     pub exclude: Vec<String>,
+    /// As `exclude`, but upper and lower case are the same. Such a pattern excludes whatever `exclude` includes again.
+    #[serde(default)]
+    pub iexclude: Vec<String>,
+    /// Files with one pattern of `exclude` on each line; empty lines and those that begin with `#` are skipped.
+    #[serde(default)]
+    pub exclude_files: Vec<PathBuf>,
+    /// Leave out files larger than this: bytes, or with `K`, `M`, `G` or `T` for powers of 1024.
+    #[serde(default)]
+    pub exclude_larger_than: Option<String>,
+    /// Directories of `paths`, or above them, that are read from another place: a snapshot of their volume, made by `hooks.before`. The
+    /// files keep their paths.
+    #[serde(default)]
+    pub snapshot_at: BTreeMap<PathBuf, PathBuf>,
     /// Leave out directories that contain a file with one of these names, such as `.nobackup`.
     #[serde(default)]
     pub exclude_if_present: Vec<String>,
@@ -82,6 +103,10 @@ impl FilesConfig {
         Self {
             paths,
             exclude: Vec::new(),
+            iexclude: Vec::new(),
+            exclude_files: Vec::new(),
+            exclude_larger_than: None,
+            snapshot_at: BTreeMap::new(),
             exclude_if_present: Vec::new(),
             exclude_caches: false,
             one_file_system: false,
@@ -109,6 +134,7 @@ pub struct FilesSource {
     config: FilesConfig,
     roots: Vec<PathBuf>,
     excludes: Excludes,
+    places: Places,
 }
 
 impl FilesSource {
@@ -147,17 +173,28 @@ impl FilesSource {
             ));
         }
         let excludes = Excludes::new(&config)?;
-        Ok(Self { name, config, roots, excludes })
+        let places = Places::new(&config.snapshot_at, &roots)?;
+        Ok(Self { name, config, roots, excludes, places })
+    }
+
+    /// One moment if everything is read from snapshots of volumes.
+    fn consistency(&self, at: Timestamp) -> Consistency {
+        if self.roots.iter().all(|root| self.places.is_elsewhere(root)) {
+            Consistency::new(ConsistencyGrade::PointInTime, at)
+                .because("it was read from the snapshots of `snapshot_at`")
+        } else {
+            Consistency::new(ConsistencyGrade::PerFile, at)
+        }
     }
 
     /// Warns about patterns that matched nothing: what they should exclude ends up in every
     /// snapshot.
     fn report_excludes(&self, matched: &Matched) {
-        let doubts = excludes::doubts(&self.config.exclude, &self.roots);
+        let doubts = self.excludes.doubts(&self.roots);
         for doubt in &doubts {
             tracing::warn!(source = %self.name, "{doubt}");
         }
-        for idle in matched.idle(&self.config.exclude) {
+        for idle in self.excludes.idle(matched) {
             let pattern = format!("exclude pattern `{idle}`");
             if !doubts.iter().any(|doubt| doubt.starts_with(&pattern)) {
                 tracing::warn!(source = %self.name, "{pattern} matched nothing");
@@ -191,16 +228,16 @@ impl Source for FilesSource {
                 warnings.push(format!("{}: {error}", root.display()));
             }
         }
-        warnings.extend(excludes::doubts(&self.config.exclude, &self.roots));
+        warnings.extend(self.excludes.doubts(&self.roots));
         Ok(Probe::new(None, None, warnings))
     }
 
     async fn capture(&self, out: &mut Capture) -> Result<(), SourceError> {
-        out.set_consistency(Consistency::new(ConsistencyGrade::PerFile, out.started()));
+        out.set_consistency(self.consistency(out.started()));
         let (sender, mut found) = mpsc::channel(FOUND_IN_FLIGHT);
-        let excludes = (self.excludes.clone(), Excludes::unmatched(self.config.exclude.len()));
-        let walk =
-            walk::Walk::new(self.roots.clone(), excludes, self.config.one_file_system, sender);
+        let excludes = (self.excludes.clone(), self.excludes.unmatched());
+        let trees = (self.roots.clone(), self.places.clone());
+        let walk = walk::Walk::new(trees, excludes, self.config.one_file_system, sender);
         let walk = tokio::task::spawn_blocking(move || walk.run());
         let mut entries = 0;
         while let Some(batch) = found.recv().await {

@@ -20,7 +20,10 @@ use nix::{
 };
 use tokio::sync::mpsc;
 
-use super::excludes::{Excludes, Matched};
+use super::{
+    excludes::{Excludes, Matched},
+    places::Places,
+};
 
 /// Limit for the extended attributes of one entry, names included, in bytes: more than `ext4`
 /// supports, and few enough for a tar of them to be readable.
@@ -41,6 +44,7 @@ pub(super) enum Found {
 /// A walk over all roots. Blocking.
 pub(super) struct Walk {
     roots: Vec<PathBuf>,
+    places: Places,
     excludes: Excludes,
     matched: Matched,
     one_file_system: bool,
@@ -56,13 +60,14 @@ struct Gone;
 
 impl Walk {
     pub(super) fn new(
-        roots: Vec<PathBuf>,
+        (roots, places): (Vec<PathBuf>, Places),
         (excludes, matched): (Excludes, Matched),
         one_file_system: bool,
         found: mpsc::Sender<Vec<Found>>,
     ) -> Self {
         Self {
             roots,
+            places,
             excludes,
             matched,
             one_file_system,
@@ -88,7 +93,7 @@ impl Walk {
     }
 
     fn root(&mut self, root: &Path, above: &mut Vec<PathBuf>) -> Result<(), Gone> {
-        let meta = match fs::symlink_metadata(root) {
+        let meta = match fs::symlink_metadata(self.places.of(root)) {
             Ok(meta) => meta,
             Err(error) => return self.problem(root, &error),
         };
@@ -104,7 +109,7 @@ impl Walk {
                 above.push(parent.to_path_buf());
                 // Stores a linked parent as the directory that it points to, so that the paths
                 // below it exist.
-                match fs::metadata(parent) {
+                match fs::metadata(self.places.of(parent)) {
                     Ok(meta) => self.emit(parent, EntryKind::Directory, &meta)?,
                     Err(error) => self.problem(parent, &error)?,
                 }
@@ -139,12 +144,15 @@ impl Walk {
             return self.directory(path, meta, device);
         }
         let entry = if kind.is_file() {
-            let path = path.to_path_buf();
+            if self.excludes.is_too_large(meta.len()) {
+                return Ok(());
+            }
+            let path = self.places.of(path).into_owned();
             EntryKind::File(Box::new(move || {
                 open(&path).map(|file| Box::new(file) as Box<dyn io::Read + Send>)
             }))
         } else if kind.is_symlink() {
-            match fs::read_link(path) {
+            match fs::read_link(self.places.of(path)) {
                 Ok(target) => EntryKind::Symlink(target),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => return self.problem(path, &error),
@@ -162,7 +170,7 @@ impl Walk {
     }
 
     fn directory(&mut self, path: &Path, meta: &Metadata, device: u64) -> Result<(), Gone> {
-        if self.excludes.excludes_directory(path) {
+        if self.excludes.excludes_directory(&self.places.of(path)) {
             return Ok(());
         }
         // The root directory is the root of every snapshot and has no entry of its own.
@@ -172,7 +180,7 @@ impl Walk {
         if self.one_file_system && meta.dev() != device {
             return Ok(());
         }
-        let entries = match fs::read_dir(path) {
+        let entries = match fs::read_dir(self.places.of(path)) {
             Ok(entries) => entries,
             // It was removed after the listing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -191,7 +199,7 @@ impl Walk {
         names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
         for name in names {
             let path = path.join(name);
-            match fs::symlink_metadata(&path) {
+            match fs::symlink_metadata(self.places.of(&path)) {
                 Ok(meta) => self.visit(&path, &meta, device)?,
                 // It was removed after the listing.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -222,7 +230,8 @@ impl Walk {
 
     fn xattrs(&mut self, path: &Path) -> Result<Vec<(String, Vec<u8>)>, Gone> {
         let mut all = Vec::new();
-        let names = match xattr::list(path) {
+        let place = self.places.of(path);
+        let names = match xattr::list(&place) {
             Ok(names) => names,
             Err(error) if is_unsupported(&error) => return Ok(all),
             Err(error) => {
@@ -232,7 +241,7 @@ impl Walk {
         };
         let mut kept_bytes = 0;
         for name in names {
-            match (name.to_str(), xattr::get(path, &name)) {
+            match (name.to_str(), xattr::get(&place, &name)) {
                 (Some(name), Ok(Some(value))) => {
                     kept_bytes += name.len() + value.len();
                     if kept_bytes > ATTRIBUTES_LIMIT_BYTES {

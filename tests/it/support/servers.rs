@@ -65,7 +65,7 @@ pub fn rabbitmqs() -> Vec<Rabbitmq> {
 
 /// Reports whether the servers of a group could be started. `dev/up` lists the groups that could
 /// not; `dev/test` reports them in its last lines, and fails in CI.
-fn can_run(group: &str) -> bool {
+pub fn can_run(group: &str) -> bool {
     let without = env::var("KALEEM_TEST_WITHOUT").unwrap_or_default();
     !without.split_whitespace().any(|name| name == group)
 }

@@ -55,6 +55,7 @@ pub use self::{
 };
 use crate::{
     ground::{Cause, SourceName},
+    operate::backup_hooks::{self, BackupHooks},
     recovery::source::Restorable,
 };
 
@@ -70,6 +71,7 @@ pub struct SourceKind {
     build: Box<Build>,
     schema: fn(&mut SchemaGenerator) -> Schema,
     draft: Option<(&'static str, Drafting)>,
+    runs_commands: bool,
 }
 
 /// Parses a source's table, and returns a function that creates the source. Secrets are read only
@@ -103,6 +105,7 @@ impl SourceKind {
             }),
             schema: C::json_schema,
             draft: None,
+            runs_commands: false,
         }
     }
 
@@ -122,6 +125,12 @@ impl SourceKind {
     #[must_use]
     pub fn draft(&self) -> Option<(&'static str, Drafting)> {
         self.draft
+    }
+
+    /// Sources of this kind run commands of the operator, which the restrictions of a generated unit would hinder.
+    #[must_use]
+    pub fn running_commands(self) -> Self {
+        Self { runs_commands: true, ..self }
     }
 
     /// Sets when sources of this kind are recovered, unless their table has `after` [default: with
@@ -152,6 +161,16 @@ pub struct Config {
     pub effective: toml::Table,
 }
 
+/// The jobs that run commands of the operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Commands {
+    /// Backups do: by hooks, or by sources that are commands.
+    pub in_backups: bool,
+    /// Verifications and drills do, by sources that are commands.
+    pub in_proofs: bool,
+}
+
 /// A source as the config declares it. Its secrets are read only when the source is created, so
 /// that other sources can be listed or restored on a machine that only has the repository's
 /// password.
@@ -162,6 +181,10 @@ pub struct DeclaredSource {
     pub kind: &'static str,
     /// The secret files that its table refers to, by key.
     pub secret_files: Vec<(String, PathBuf)>,
+    /// The commands around its capture.
+    pub hooks: BackupHooks,
+    /// It runs commands of the operator itself.
+    pub runs_commands: bool,
     make: Arc<Make>,
 }
 
@@ -289,6 +312,8 @@ impl Config {
             };
             let after =
                 order::take_after(&name, inner).map_err(|(why, at)| error(why, Some(at)))?;
+            let hooks =
+                backup_hooks::take(&name, inner).map_err(|(why, at)| error(why, Some(at)))?;
             wishes.push(order::Wish { source: name.clone(), stage: builder.stage, after });
             let secret_files = secret_files(table.get_ref());
             let make =
@@ -300,7 +325,13 @@ impl Config {
                 })?;
             sources.insert(
                 name,
-                DeclaredSource { kind: builder.name, secret_files, make: make.into() },
+                DeclaredSource {
+                    kind: builder.name,
+                    secret_files,
+                    hooks,
+                    runs_commands: builder.runs_commands,
+                    make: make.into(),
+                },
             );
         }
         let order = RecoveryOrder::of(&wishes).map_err(|(why, at)| error(why, Some(at)))?;
@@ -308,6 +339,16 @@ impl Config {
             return Err(error(fault, None));
         }
         Ok(Self { settings, sources, order, effective })
+    }
+
+    /// The jobs that run commands of the operator.
+    #[must_use]
+    pub fn commands(&self) -> Commands {
+        let in_proofs = self.sources.values().any(|source| source.runs_commands);
+        let has_hooks = |hooks: &BackupHooks| !hooks.before.is_empty() || !hooks.after.is_empty();
+        let around = has_hooks(&self.settings.backup.hooks)
+            || self.sources.values().any(|source| has_hooks(&source.hooks));
+        Commands { in_backups: in_proofs || around, in_proofs }
     }
 
     /// The sources that a backup captures: those in `backup.sources`, in that order, or all, by
@@ -350,11 +391,13 @@ fn fault_of_names(
         ));
     }
     let fleet = || settings.fleet.fault(repositories);
+    let hooks = || settings.backup.hooks.fault().map(|why| format!("`backup`: {why}"));
     settings
         .monitoring
         .fault()
         .or_else(|| settings.recovery.fault())
         .or_else(fleet)
+        .or_else(hooks)
         .or_else(|| settings.serve.as_ref()?.fault())
 }
 
@@ -456,6 +499,7 @@ pub fn schema(kinds: &[SourceKind]) -> serde_json::Value {
                 let properties = object.entry("properties").or_insert_with(|| json!({}));
                 properties["type"] = json!({ "const": kind.name });
                 properties["after"] = order::schema();
+                properties["hooks"] = generator.subschema_for::<BackupHooks>().to_value();
                 if let Some(required) =
                     object.entry("required").or_insert_with(|| json!([])).as_array_mut()
                 {

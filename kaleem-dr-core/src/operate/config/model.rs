@@ -17,8 +17,8 @@ use crate::{
     engine::{ledger::LedgerLimits, repository::Retention},
     ground::{SourceName, host::HostName},
     operate::{
-        doctor::DoctorSettings, job::Staging, monitor::Monitoring, schedule::ScheduleSettings,
-        tripwire::Tripwire,
+        backup_hooks::BackupHooks, doctor::DoctorSettings, job::Staging, monitor::Monitoring,
+        schedule::ScheduleSettings, tripwire::Tripwire,
     },
     recovery::objectives::Objectives,
 };
@@ -191,6 +191,9 @@ pub struct BackupSettings {
     pub tags: Vec<String>,
     /// Secondary repositories, by name: the snapshots of a run are copied to each of them.
     pub also: Vec<String>,
+    /// Commands around the whole run, before the repository is opened and after everything else. Those of a source are in its own
+    /// table.
+    pub hooks: BackupHooks,
 }
 
 impl Default for BackupSettings {
@@ -202,6 +205,7 @@ impl Default for BackupSettings {
             prune_every_hours: 20,
             tags: Vec::new(),
             also: Vec::new(),
+            hooks: BackupHooks::default(),
         }
     }
 }

@@ -125,7 +125,7 @@ pub struct Environment {
     read: Arc<Mutex<Vec<SecretString>>>,
     /// Output of the commands that have run.
     printed: Arc<Mutex<BTreeMap<Vec<String>, SecretString>>>,
-    /// What the passwords of repositories were derived to.
+    /// Keys derived from the passwords of repositories.
     derived: DerivedKeys,
     /// Ends commands that are still running.
     cancel: CancellationToken,

@@ -1,7 +1,7 @@
 //! The nightly job: captures every source into a snapshot of its own, copies the snapshots, judges
 //! whether they are normal, then applies retention.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{SecondaryRepository, Staging};
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
         manifest::Enclosure,
         repository::{Repository, Retention},
     },
-    ground::{RunId, host::HostName},
-    operate::tripwire::Tripwire,
+    ground::{RunId, SourceName, host::HostName},
+    operate::{backup_hooks::BackupHooks, tripwire::Tripwire},
     recovery::source::{Restorable, Unavailable},
 };
 
@@ -26,6 +26,8 @@ pub struct BackupJob {
     pub repository: Repository,
     /// Sources to capture, in this order.
     pub sources: Vec<Arc<dyn Restorable>>,
+    /// Commands around the captures of sources, by name. A dry run runs none.
+    pub hooks: BTreeMap<SourceName, BackupHooks>,
     /// Wanted sources that are unavailable, for example because a secret is missing; they count as
     /// failed.
     pub unavailable: Vec<Unavailable>,
@@ -71,6 +73,7 @@ impl BackupJob {
             host: HostName::of_machine(),
             repository,
             sources,
+            hooks: BTreeMap::new(),
             unavailable: Vec::new(),
             retention: None,
             prune: false,

@@ -33,11 +33,15 @@ impl Run<'_> {
             let source = &**source;
             tracing::info!(source = %source.name(), "capturing");
             let began = Timestamp::now();
-            let result = self.save(source).await;
+            let (result, hook_error) = self.save_between_hooks(source).await;
             let stop = ends_the_run(&result) || self.cancel.is_cancelled();
             let placed = self.place(source, result).await;
             let mut line = self.note(source, &placed, began);
             self.stage(source, &mut line, began).await;
+            if hook_error.is_some() {
+                line.exit = if line.exit == Exit::Done { Exit::Partial } else { line.exit };
+                line.hook_error = hook_error;
+            }
             log(&line);
             let stop = stop || matches!(line.exit, Exit::Cancelled);
             self.report.sources.push(line);
@@ -45,6 +49,25 @@ impl Run<'_> {
                 break;
             }
         }
+    }
+
+    /// Saves a source between the commands of its config. Also returns which of the commands after it failed.
+    async fn save_between_hooks(
+        &self,
+        source: &dyn Restorable,
+    ) -> (Result<Saved, SaveError>, Option<String>) {
+        let hooks = self.job.hooks.get(source.name()).filter(|_| !self.job.dry_run);
+        let Some(hooks) = hooks else { return (self.save(source).await, None) };
+        let between = hooks.around(self.cancel, self.save(source)).await;
+        let saved = between.done.unwrap_or_else(|why| {
+            let why = if self.cancel.is_cancelled() {
+                SourceError::Cancelled
+            } else {
+                SourceError::Unsupported(why)
+            };
+            Err(why.into())
+        });
+        (saved, between.after)
     }
 
     /// Saves a source to the run's own repository.
@@ -170,6 +193,9 @@ fn log(line: &SourceReport) {
         tracing::error!(source = %line.source, %error, "source failed");
     } else {
         tracing::info!(source = %line.source, bytes = line.size_bytes, added = line.added_bytes, "saved");
+    }
+    if let Some(error) = &line.hook_error {
+        tracing::error!(source = %line.source, %error, "a command after the capture failed");
     }
     if let Some(error) = &line.staged_error {
         tracing::error!(source = %line.source, %error, "no staged file was made");

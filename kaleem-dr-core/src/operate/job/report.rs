@@ -51,6 +51,9 @@ pub struct RunReport {
     /// Why the snapshots lack what a new machine needs: the installation, or its sealed secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsealed: Option<String>,
+    /// Commands of `backup.hooks.after` that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook_error: Option<String>,
     /// Exit status of the run.
     pub exit: Exit,
 }
@@ -98,6 +101,9 @@ pub struct SourceReport {
     pub staged: Option<StagedFile>,
     /// Why the staged file is missing.
     pub staged_error: Option<String>,
+    /// Commands of its `hooks.after` that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook_error: Option<String>,
     /// Its copies in secondary repositories.
     pub copies: Vec<CopyOutcome>,
     /// Duration of the work on it, in seconds.
@@ -173,6 +179,7 @@ impl SourceReport {
             incomplete: Vec::new(),
             staged: None,
             staged_error: None,
+            hook_error: None,
             copies: Vec::new(),
             seconds: 0.0,
             exit: Exit::Done,

@@ -300,6 +300,7 @@ fn empty_report(job: &BackupJob, run: RunId, started: Timestamp) -> RunReport {
         withheld: None,
         repository_error: None,
         unsealed: job.unsealed.clone(),
+        hook_error: None,
         exit: Exit::Done,
     }
 }

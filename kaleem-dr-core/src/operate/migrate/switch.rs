@@ -186,7 +186,9 @@ fn faults(run: &RunReport) -> String {
         .cloned()
         .collect();
     for source in &run.sources {
-        faults.extend(source.error.iter().chain(&source.staged_error).cloned());
+        faults.extend(
+            source.error.iter().chain(&source.staged_error).chain(&source.hook_error).cloned(),
+        );
         if !source.incomplete.is_empty() {
             faults.push(format!(
                 "source {}: {} of its parts could not be read",
@@ -276,6 +278,7 @@ mod tests {
             incomplete: Vec::new(),
             staged: None,
             staged_error: None,
+            hook_error: None,
             healed: None,
             copies: Vec::new(),
             seconds: 0.0,
@@ -300,6 +303,7 @@ mod tests {
             withheld: None,
             repository_error: None,
             unsealed: None,
+            hook_error: None,
             exit: Exit::Done,
         }
     }

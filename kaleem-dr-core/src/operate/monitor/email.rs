@@ -42,7 +42,7 @@ pub(super) fn fault(settings: &EmailSettings) -> Option<String> {
         ));
     }
     if settings.to.is_empty() {
-        return Some("`monitoring.email`: `to` names nobody".into());
+        return Some("`monitoring.email`: `to` is empty".into());
     }
     if settings.username.is_some() != settings.password.is_some() {
         return Some("`monitoring.email`: set both `username` and `password`, or neither".into());

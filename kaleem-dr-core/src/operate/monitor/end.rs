@@ -71,20 +71,30 @@ impl Ended {
         let part = |source: &crate::operate::job::SourceReport| EndedPart {
             name: source.source.to_string(),
             exit: source.exit,
-            message: source.error.clone().or_else(|| source.staged_error.clone()).or_else(|| {
-                let copy = source
-                    .copies
-                    .iter()
-                    .find_map(|copy| copy.error.as_ref().map(|error| (copy, error)));
-                copy.map(|(copy, error)| format!("not copied to {}: {error}", copy.repository))
-            }),
+            message: source
+                .error
+                .clone()
+                .or_else(|| source.staged_error.clone())
+                .or_else(|| source.hook_error.clone())
+                .or_else(|| {
+                    let copy = source
+                        .copies
+                        .iter()
+                        .find_map(|copy| copy.error.as_ref().map(|error| (copy, error)));
+                    copy.map(|(copy, error)| format!("not copied to {}: {error}", copy.repository))
+                }),
             seconds: source.seconds,
         };
-        let why =
-            [&report.repository_error, &report.withheld, &report.retention_error, &report.unsealed]
-                .into_iter()
-                .flatten()
-                .cloned();
+        let why = [
+            &report.repository_error,
+            &report.withheld,
+            &report.retention_error,
+            &report.unsealed,
+            &report.hook_error,
+        ]
+        .into_iter()
+        .flatten()
+        .cloned();
         let why: Vec<String> = why.collect();
         Self {
             parts: report.sources.iter().map(part).collect(),

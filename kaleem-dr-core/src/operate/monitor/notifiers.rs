@@ -18,7 +18,7 @@ use crate::{
 /// Maximum wait for an answer.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Hours after which people are told again of a failure that has not changed.
+/// Hours after which people are notified again of a failure that has not changed.
 pub(super) const PEOPLE: u32 = 4;
 
 /// The end of a job as sent to a notifier; a webhook receives it as JSON. Secrets are removed from
@@ -44,7 +44,7 @@ pub struct Notice {
     pub finished: Timestamp,
     /// The end of each source or mirror.
     pub sources: Vec<NoticePart>,
-    /// How bad that is.
+    /// The severity of that end.
     pub severity: Severity,
     /// A few lines for people.
     pub message: String,
@@ -90,7 +90,7 @@ impl Notice {
         format!("{}: {} {end}", self.host, self.job)
     }
 
-    /// What failed: two failures of a job with the same value are one that has not changed.
+    /// The exit status with the failed parts: two failures of a job with the same value count as one that has not changed.
     #[must_use]
     pub fn failure(&self) -> String {
         let failed = self.sources.iter().filter(|part| part.exit_code != 0);
@@ -100,7 +100,7 @@ impl Notice {
 }
 
 impl Severity {
-    /// How bad the end of a job with these parts is.
+    /// The severity of the end of a job with these parts.
     pub(super) fn of(exit: Exit, parts: &[NoticePart]) -> Self {
         let is_mild = |code: u8| {
             [Exit::Done, Exit::Partial, Exit::Locked, Exit::Temporary, Exit::Cancelled]
@@ -143,7 +143,7 @@ impl Wanted {
     }
 }
 
-/// How a notifier treats what it has sent before.
+/// The treatment of notices that were sent before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Repetition {
@@ -165,7 +165,7 @@ pub trait Notifier: Send + Sync {
         true
     }
 
-    /// How it treats what it has sent before; by default, it sends everything.
+    /// The treatment of notices that it has sent before; by default, everything is sent.
     fn repetition(&self) -> Repetition {
         Repetition::default()
     }

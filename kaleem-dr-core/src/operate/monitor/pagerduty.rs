@@ -87,7 +87,7 @@ impl Notifier for PagerDuty {
     async fn deliver(&self, notice: &Notice) -> Result<(), String> {
         post::send(self.client.post(&self.url).json(&self.event(notice))).await.map(drop)?;
         if notice.event == When::Test {
-            // A test is no incident.
+            // A test must not leave an incident open.
             let mut event = self.event(notice);
             event["event_action"] = "resolve".into();
             post::send(self.client.post(&self.url).json(&event)).await.map(drop)?;

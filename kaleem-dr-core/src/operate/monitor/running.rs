@@ -80,7 +80,7 @@ impl Running<'_> {
         History::open(&settings.state_directory)?.ended(self.job.run, settings.ledger, events)
     }
 
-    /// The report of a drill or a recovery, if somebody is notified at all.
+    /// The report of a drill or a recovery, if there is a recipient at all.
     fn report(&self) -> Option<Arc<str>> {
         let has_report = matches!(self.job.kind, EventKind::Drill | EventKind::Recover);
         if !has_report || self.monitor.notifiers.is_empty() {

@@ -29,9 +29,11 @@ const LONGEST_COMMAND: usize = 990;
 /// [`ScheduleError::Settings`] if paths are so long that cron would refuse it.
 pub(super) fn file(plan: &Plan) -> Result<PlannedFile, ScheduleError> {
     let mut text = format!("{MARKER}{MARKER_ADVICE}\n");
-    text.push_str(
-        "# cron uses the local time zone; if it supports CRON_TZ (not on Debian), it uses this one.\nCRON_TZ=UTC\nSHELL=/bin/sh\n\
-         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nHOME=/root\nMAILTO=root\n",
+    let _ = writeln!(
+        text,
+        "# cron uses the local time zone; if it supports CRON_TZ (not on Debian), it uses this one.\nCRON_TZ={}\nSHELL=/bin/sh\n\
+         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nHOME=/root\nMAILTO=root",
+        plan.zone
     );
     for job in &plan.jobs {
         let Some(fields) = job.when.cron_fields() else { continue };
@@ -43,8 +45,11 @@ pub(super) fn file(plan: &Plan) -> Result<PlannedFile, ScheduleError> {
             );
             return Err(ScheduleError::Settings(why));
         }
-        let _ =
-            write!(text, "\n# {}\n{WHEN_NOTE}{}\n{fields} root {command}\n", job.name, job.when);
+        let _ = write!(
+            text,
+            "\n# {}\n{WHEN_NOTE}{} {}\n{fields} root {command}\n",
+            job.name, job.when, plan.zone
+        );
     }
     Ok(PlannedFile { path: Path::new(FILE).to_path_buf(), content: text })
 }

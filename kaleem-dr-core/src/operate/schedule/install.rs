@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    MARKER, Manager, Plan, PlannedFile, ScheduleError, WHEN_NOTE, When, cron,
+    MARKER, Manager, Plan, PlannedFile, ScheduleError, WHEN_NOTE, When, Zone, cron,
     plan::{DEFAULT_CACHE, DEFAULT_STATE, below},
     systemd,
 };
@@ -93,6 +93,8 @@ pub struct Installed {
     pub path: PathBuf,
     /// Its times; `None` if its file does not record them.
     pub when: Option<When>,
+    /// Time zone of its times.
+    pub zone: Zone,
     /// Next run; `None` if it is unknown, or the job is not enabled.
     pub next: Option<Timestamp>,
     /// The job is enabled: a timer must be linked.
@@ -151,11 +153,11 @@ pub fn install(
         warnings: vec![],
     };
     report.warnings.clone_from(&plan.warnings);
-    if style == Style::Cron && !plan.clock_is_utc {
-        report.warnings.push(
-            "the time zone of this machine is not UTC: on Debian, cron treats the times as local times"
-                .into(),
-        );
+    if style == Style::Cron && !plan.clock_fits {
+        report.warnings.push(format!(
+            "the time zone of this machine is not {}: on Debian, cron treats the times as local times",
+            plan.zone
+        ));
     }
     if style == Style::Cron && !plan.credentials.is_empty() {
         report.warnings.push(
@@ -251,9 +253,20 @@ fn entry(
     enabled: bool,
     now: Timestamp,
 ) -> Installed {
-    let when = when.and_then(|when| when.trim().parse::<When>().ok());
-    let next = when.filter(|_| enabled).and_then(|when| when.next_after(now));
-    Installed { name, style, path: path.to_path_buf(), when, next, enabled }
+    // Files of releases without time zones have none.
+    let (when, zone) = match when.map(str::trim) {
+        None => (None, None),
+        Some(note) => {
+            match note.rsplit_once(' ').map(|(when, zone)| (when.parse(), zone.parse())) {
+                Some((Ok(when), Ok(zone))) => (Some(when), Some(zone)),
+                _ => (note.parse().ok(), None),
+            }
+        }
+    };
+    let when: Option<When> = when;
+    let zone: Zone = zone.unwrap_or_default();
+    let next = when.filter(|_| enabled).and_then(|when| when.next_after(now, &zone));
+    Installed { name, style, path: path.to_path_buf(), when, zone, next, enabled }
 }
 
 /// Runs commands if systemd runs below `root`. Returns whether it does.

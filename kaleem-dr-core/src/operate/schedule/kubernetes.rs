@@ -260,7 +260,7 @@ impl Pods<'_> {
             &name,
             json!({ "spec": {
                 "schedule": job.when.cron_fields(),
-                "timeZone": "Etc/UTC",
+                "timeZone": self.plan.zone.to_string().replace("UTC", "Etc/UTC").replace("Etc/Etc/", "Etc/"),
                 "concurrencyPolicy": "Forbid",
                 "startingDeadlineSeconds": deadline,
                 "successfulJobsHistoryLimit": 3,

@@ -14,7 +14,7 @@ use crate::operate::config::Settings;
 const SLACK: SignedDuration = SignedDuration::from_hours(2);
 /// A drill may be repeated on the next day.
 const SLACK_OF_DRILLS: SignedDuration = SignedDuration::from_hours(24);
-/// What runs the jobs of a config that schedules none is unknown.
+/// The schedules that count for a config that has none: other programs run its jobs.
 const USUAL: [(JobKind, When); 2] =
     [(JobKind::Backup, When::daily(3, 0)), (JobKind::Drill, When::monthly(1, 3, 20))];
 

@@ -16,6 +16,7 @@ mod settings;
 mod systemd;
 mod when;
 mod yaml;
+mod zone;
 
 pub use self::install::systemd_runs;
 pub use self::{
@@ -28,6 +29,7 @@ pub use self::{
     plan::{Credential, EnvironmentFile, Job, JobKind, PageService, Plan, PlannedFile, Premises},
     settings::ScheduleSettings,
     when::{InvalidWhen, When},
+    zone::{InvalidZone, Zone},
 };
 pub(crate) use self::{install::activate, late::late_after};
 

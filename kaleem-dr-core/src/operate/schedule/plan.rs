@@ -7,17 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jiff::{
-    Timestamp,
-    tz::{Offset, TimeZone},
-};
 use serde::Serialize;
 
-use super::{Manager, ScheduleError, When};
+use super::{Manager, ScheduleError, When, Zone};
 use crate::{
     engine::repository::Location,
     operate::config::{
-        References, RepositorySettings, ServeSettings, Settings,
+        Commands, References, RepositorySettings, ServeSettings, Settings,
         secret::{Environment, SecretRef},
     },
 };
@@ -42,12 +38,14 @@ pub struct Premises<'a> {
     pub references: References,
     /// The environment that the config was read in.
     pub environment: &'a Environment,
-    /// The machine's time zone is UTC; cron has no other one.
-    pub clock_is_utc: bool,
+    /// The machine's clock shows the time of the schedule's zone; cron has no other one.
+    pub clock_fits: bool,
     /// Root for credentials: `/`, or the root of another system.
     pub root: PathBuf,
     /// The systemd that runs the jobs.
     pub manager: Manager,
+    /// The jobs that run commands of the operator.
+    pub commands: Commands,
 }
 
 impl<'a> Premises<'a> {
@@ -66,9 +64,10 @@ impl<'a> Premises<'a> {
             settings,
             references,
             environment,
-            clock_is_utc: TimeZone::system().to_offset(Timestamp::now()) == Offset::UTC,
+            clock_fits: settings.schedule.timezone.is_machines(),
             root: PathBuf::from("/"),
             manager: Manager::System,
+            commands: Commands::default(),
         }
     }
 }
@@ -188,9 +187,13 @@ pub struct Plan {
     pub writes_for_others: bool,
     /// Jobs can have private `/tmp` and `/var/tmp`, because the config names nothing there.
     pub private_tmp: bool,
+    /// The jobs that run commands of the operator, which the usual restrictions would hinder.
+    pub commands: Commands,
     /// Warnings for the operator, one sentence each.
     pub warnings: Vec<String>,
-    pub(super) clock_is_utc: bool,
+    /// Time zone of the schedule.
+    pub zone: Zone,
+    pub(super) clock_fits: bool,
 }
 
 impl Plan {
@@ -222,8 +225,10 @@ impl Plan {
             cache_directory: settings.cache_directory.clone(),
             writes_for_others,
             private_tmp: !uses_tmp(premises),
+            commands: premises.commands,
             warnings,
-            clock_is_utc: premises.clock_is_utc,
+            zone: settings.schedule.timezone.clone(),
+            clock_fits: premises.clock_fits,
         })
     }
 }

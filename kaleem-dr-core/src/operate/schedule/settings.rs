@@ -5,14 +5,17 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::When;
+use super::{When, Zone};
 
-/// Times of the jobs, in UTC: `"daily 03:00"`, `"weekly sun 04:00"`, `"monthly 1 03:20"`,
-/// `"quarterly 2 04:20"`, `"hourly"`, `"every 6h"` or `"off"`.
+/// Times of the jobs: `"daily 03:00"`, `"weekly sun 04:00"`, `"monthly 1 03:20"`, `"quarterly 2 04:20"`, `"hourly"`, `"every 6h"`,
+/// `"cron 15 3 * * mon-fri"` or `"off"`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ScheduleSettings {
+    /// Time zone of all times, by its name in the IANA database: `Europe/Berlin` [default: UTC].
+    #[schemars(with = "String")]
+    pub timezone: Zone,
     /// Times of `kaleem-dr backup`.
     #[schemars(with = "String")]
     pub backup: When,
@@ -47,6 +50,7 @@ pub struct ScheduleSettings {
 impl Default for ScheduleSettings {
     fn default() -> Self {
         Self {
+            timezone: Zone::default(),
             backup: When::daily(3, 0),
             replicate: None,
             verify: When::daily(4, 30),

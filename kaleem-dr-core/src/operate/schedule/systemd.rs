@@ -37,7 +37,7 @@ pub(super) fn files(plan: &Plan) -> Vec<PlannedFile> {
     let mut files = Vec::new();
     for (at, job) in plan.jobs.iter().enumerate() {
         files.push(unit(&service_name(job), service(plan, job, &plan.jobs[..at])));
-        files.push(unit(&timer_name(job), timer(job)));
+        files.push(unit(&timer_name(job), timer(plan, job)));
     }
     files.push(unit(FAILED, failed_service(plan)));
     files.extend(plan.page.as_ref().map(|page| unit(PAGE, page_service(plan, page))));
@@ -53,13 +53,14 @@ fn service_name(job: &Job) -> String {
     format!("{PREFIX}{}.service", job.name)
 }
 
-fn timer(job: &Job) -> String {
+fn timer(plan: &Plan, job: &Job) -> String {
     // A job of a plan always has a time.
-    let calendar = job.when.on_calendar().unwrap_or_default();
+    let calendar = job.when.on_calendar(&plan.zone).unwrap_or_default();
     format!(
-        "{MARKER}{MARKER_ADVICE}\n{WHEN_NOTE}{when}\n\n[Unit]\nDescription=Disaster recovery: schedule of {name}\n\n[Timer]\n\
+        "{MARKER}{MARKER_ADVICE}\n{WHEN_NOTE}{when} {zone}\n\n[Unit]\nDescription=Disaster recovery: schedule of {name}\n\n[Timer]\n\
          OnCalendar={calendar}\n# Run jobs that were missed while the machine was off.\nPersistent=true\n\
          {spread}\n\n[Install]\nWantedBy=timers.target\n",
+        zone = plan.zone,
         spread = if job.kind == JobKind::Oplog {
             "AccuracySec=10s"
         } else {
@@ -273,6 +274,14 @@ const PRIVILEGED: [&str; 13] = [
 fn confinement(plan: &Plan, kind: Option<JobKind>) -> String {
     let is_drill = kind == Some(JobKind::Drill);
     let is_user = plan.manager.is_user();
+    let runs_commands = match kind {
+        Some(JobKind::Backup) => plan.commands.in_backups,
+        Some(JobKind::Verify | JobKind::Drill) => plan.commands.in_proofs,
+        _ => false,
+    };
+    if runs_commands {
+        return "# Without restrictions: the config names commands, which need the rights of their operator.\n".to_owned();
+    }
     let mut text = String::new();
     if !is_user {
         let _ = writeln!(text, "CapabilityBoundingSet={}", capabilities(plan, kind).join(" "));

@@ -1,22 +1,26 @@
 //! Times of jobs as an operator writes them (`daily 03:00`), as systemd's `OnCalendar=` and as
-//! cron's five fields. All are in UTC.
+//! cron's five fields.
+
+mod fields;
 
 use std::{fmt, str::FromStr};
 
 use jiff::{
     SignedDuration, Timestamp, ToSpan as _, Zoned,
     civil::{Date, Weekday, time},
-    tz::TimeZone,
 };
 use serde::{Deserialize, Serialize};
 
-const FORMS: &str = "write `daily 03:00`, `weekly sun 04:00`, `monthly 1 03:20`, `quarterly 1 03:20`, `hourly`, `every 6h`, `every 15m` or `off`";
+use self::fields::CronFields;
+use super::Zone;
+
+const FORMS: &str = "write `daily 03:00`, `weekly sun 04:00`, `monthly 1 03:20`, `quarterly 1 03:20`, `hourly`, `every 6h`, `every 15m`, `cron 15 3 * * mon-fri` or `off`";
 /// The months of quarterly jobs, as cron and systemd write them.
 const QUARTERS: &str = "1,4,7,10";
 const QUARTERS_PADDED: &str = "01,04,07,10";
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
-/// Times of a job, in UTC.
+/// Times of a job, in the time zone of the schedule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum When {
@@ -57,6 +61,8 @@ pub enum When {
         /// Time of day.
         at: HourMinute,
     },
+    /// What cron's five fields select.
+    Cron(CronFields),
 }
 
 /// A time of day, in hours and minutes.
@@ -75,8 +81,11 @@ impl HourMinute {
 
 /// An invalid time of a job.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is not a valid time; {FORMS}")]
-pub struct InvalidWhen(String);
+#[error("`{text}` is not a valid time{}; {FORMS}", .why.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
+pub struct InvalidWhen {
+    text: String,
+    why: Option<String>,
+}
 
 impl fmt::Display for HourMinute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,6 +125,11 @@ impl FromStr for When {
     fn from_str(text: &str) -> Result<Self, InvalidWhen> {
         let words: Vec<&str> = text.split_whitespace().collect();
         let at = |text: &str| text.parse::<HourMinute>().ok();
+        if let ["cron", fields @ ..] = &words[..] {
+            let parsed =
+                Self::from_cron(fields).map_or_else(|| CronFields::new(fields).map(Self::Cron), Ok);
+            return parsed.map_err(|why| InvalidWhen { text: text.to_owned(), why: Some(why) });
+        }
         let parsed = match words[..] {
             ["off"] => Some(Self::Off),
             ["hourly"] => Some(Self::Hours { every: 1, minute: 0 }),
@@ -134,7 +148,7 @@ impl FromStr for When {
             }
             _ => None,
         };
-        parsed.ok_or_else(|| InvalidWhen(text.to_owned()))
+        parsed.ok_or_else(|| InvalidWhen { text: text.to_owned(), why: None })
     }
 }
 
@@ -175,6 +189,7 @@ impl fmt::Display for When {
             Self::Weekly { day, at } => write!(f, "weekly {} {at}", DAYS[usize::from(*day) % 7]),
             Self::Monthly { day, at } => write!(f, "monthly {day} {at}"),
             Self::Quarterly { day, at } => write!(f, "quarterly {day} {at}"),
+            Self::Cron(fields) => write!(f, "cron {fields}"),
         }
     }
 }
@@ -208,6 +223,7 @@ impl When {
             Self::Weekly { .. } => Some(SignedDuration::from_hours(7 * 24)),
             Self::Monthly { .. } => Some(SignedDuration::from_hours(31 * 24)),
             Self::Quarterly { .. } => Some(SignedDuration::from_hours(92 * 24)),
+            Self::Cron(fields) => fields.longest_gap_minutes().map(SignedDuration::from_mins),
         }
     }
 
@@ -222,27 +238,28 @@ impl When {
             Self::Weekly { .. } => Some(7 * 24),
             Self::Monthly { .. } => Some(28 * 24),
             Self::Quarterly { .. } => Some(90 * 24),
+            Self::Cron(fields) => u32::try_from(fields.shortest_gap_minutes()? / 60).ok(),
         }
     }
 
-    /// The value of systemd's `OnCalendar=` (systemd.time(7)); `None` for never.
+    /// The value of systemd's `OnCalendar=` (systemd.time(7)) in a time zone; `None` for never.
     #[must_use]
-    pub fn on_calendar(self) -> Option<String> {
-        match self {
-            Self::Off => None,
-            Self::Minutes { every } => Some(format!("*-*-* *:00/{every}:00 UTC")),
-            Self::Hours { every: 1, minute } => Some(format!("*-*-* *:{minute:02}:00 UTC")),
-            Self::Hours { every, minute } => Some(format!("*-*-* 00/{every}:{minute:02}:00 UTC")),
-            Self::Daily(at) => Some(format!("*-*-* {at}:00 UTC")),
+    pub fn on_calendar(self, zone: &Zone) -> Option<String> {
+        let calendar = match self {
+            Self::Off => return None,
+            Self::Minutes { every } => format!("*-*-* *:00/{every}:00"),
+            Self::Hours { every: 1, minute } => format!("*-*-* *:{minute:02}:00"),
+            Self::Hours { every, minute } => format!("*-*-* 00/{every}:{minute:02}:00"),
+            Self::Daily(at) => format!("*-*-* {at}:00"),
             Self::Weekly { day, at } => {
                 let name = DAYS[usize::from(day) % 7];
-                Some(format!("{}{} *-*-* {at}:00 UTC", name[..1].to_ascii_uppercase(), &name[1..]))
+                format!("{}{} *-*-* {at}:00", name[..1].to_ascii_uppercase(), &name[1..])
             }
-            Self::Monthly { day, at } => Some(format!("*-*-{day:02} {at}:00 UTC")),
-            Self::Quarterly { day, at } => {
-                Some(format!("*-{QUARTERS_PADDED}-{day:02} {at}:00 UTC"))
-            }
-        }
+            Self::Monthly { day, at } => format!("*-*-{day:02} {at}:00"),
+            Self::Quarterly { day, at } => format!("*-{QUARTERS_PADDED}-{day:02} {at}:00"),
+            Self::Cron(fields) => fields.calendar(),
+        };
+        Some(format!("{calendar} {zone}"))
     }
 
     /// cron's five fields (crontab(5)); `None` for never.
@@ -259,10 +276,11 @@ impl When {
             Self::Quarterly { day, at } => {
                 Some(format!("{} {} {day} {QUARTERS} *", at.minute, at.hour))
             }
+            Self::Cron(fields) => Some(fields.to_string()),
         }
     }
 
-    /// Parses cron's five fields, if we support the time.
+    /// Parses cron's five fields, if a shorter form has the time.
     #[must_use]
     pub fn from_cron(fields: &[&str]) -> Option<Self> {
         if let [minute, hour, day, QUARTERS, "*"] = *fields {
@@ -348,21 +366,22 @@ impl When {
         }
     }
 
-    /// The first run after a moment; `None` for never.
+    /// The first run after a moment, in a time zone; `None` for never.
     #[must_use]
-    pub fn next_after(self, moment: Timestamp) -> Option<Timestamp> {
-        let today = moment.to_zoned(TimeZone::UTC).date();
-        // A quarter and a day contain a run of every kind.
-        let days = (0..=93).filter_map(|days| today.checked_add(days.days()).ok());
-        days.flat_map(|day| self.runs_of(day)).find(|run| *run > moment)
+    pub fn next_after(self, moment: Timestamp, zone: &Zone) -> Option<Timestamp> {
+        let today = moment.to_zoned(zone.rules().clone()).date();
+        // A quarter and a day contain a run of every kind, except of what cron can select.
+        let longest = if matches!(self, Self::Cron(_)) { 8 * 366 } else { 93 };
+        let days = (0..=longest).filter_map(|days| today.checked_add(days.days()).ok());
+        days.flat_map(|day| self.runs_of(day, zone)).find(|run| *run > moment)
     }
 
     /// The runs of a day, in order.
-    fn runs_of(self, day: Date) -> Vec<Timestamp> {
+    fn runs_of(self, day: Date, zone: &Zone) -> Vec<Timestamp> {
         let at = |hour: u8, minute: u8| {
             let clock = time(i8::try_from(hour).ok()?, i8::try_from(minute).ok()?, 0, 0);
             day.to_datetime(clock)
-                .to_zoned(TimeZone::UTC)
+                .to_zoned(zone.rules().clone())
                 .ok()
                 .map(|zoned: Zoned| zoned.timestamp())
         };
@@ -390,9 +409,14 @@ impl When {
             {
                 at(quarterly.hour, quarterly.minute).into_iter().collect()
             }
-            Self::Off | Self::Weekly { .. } | Self::Monthly { .. } | Self::Quarterly { .. } => {
-                Vec::new()
+            Self::Cron(fields) if fields.has_day(day) => {
+                fields.times().filter_map(|(hour, minute)| at(hour, minute)).collect()
             }
+            Self::Off
+            | Self::Weekly { .. }
+            | Self::Monthly { .. }
+            | Self::Quarterly { .. }
+            | Self::Cron(_) => Vec::new(),
         }
     }
 
@@ -404,7 +428,7 @@ impl When {
             | Self::Weekly { at, .. }
             | Self::Monthly { at, .. }
             | Self::Quarterly { at, .. } => Some(u16::from(at.hour) * 60 + u16::from(at.minute)),
-            Self::Off | Self::Minutes { .. } | Self::Hours { .. } => None,
+            Self::Off | Self::Minutes { .. } | Self::Hours { .. } | Self::Cron(_) => None,
         };
         let apart = minutes(self)?.abs_diff(minutes(other)?);
         Some(apart.min(24 * 60 - apart))

@@ -1,16 +1,23 @@
 //! `backup`.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use jiff::Timestamp;
 
 use super::{Site, SiteError};
 use crate::{
-    engine::{ledger::EventKind, repository::Repository},
-    ground::{RunId, SourceName, error_chain, host::HostScope},
+    engine::{
+        ledger::EventKind,
+        repository::{Repository, RepositoryError},
+    },
+    ground::{Exit, RunId, SourceName, error_chain, host::HostScope},
     operate::{
+        backup_hooks::BackupHooks,
         job::{self, BackupJob, RunReport, SecondaryRepository},
         monitor::{Ended, Job},
         runbook::Runbook,
     },
+    recovery::source::Restorable,
 };
 
 /// Options of [`Site::backup`]. The default saves every source.
@@ -61,6 +68,31 @@ impl Site {
                 "a backup belongs to one host: replace --host any by a host's name".to_owned(),
             ));
         }
+        let hooks = &self.config.settings.backup.hooks;
+        if backup.dry_run {
+            return self.back_up(backup).await;
+        }
+        let between = hooks.around(&self.cancel, self.back_up(backup)).await;
+        if let Some(error) = &between.after {
+            tracing::error!(%error, "a command after the backup failed");
+        }
+        match between.done {
+            Ok(report) => report.map(|mut report| {
+                if let Some(error) = between.after {
+                    report.hook_error = Some(error);
+                    report.exit =
+                        if report.exit == Exit::Done { Exit::Partial } else { report.exit };
+                }
+                report
+            }),
+            Err(_) if self.cancel.is_cancelled() => {
+                Err(SiteError::Repository(RepositoryError::Cancelled))
+            }
+            Err(why) => Err(SiteError::Hook(why)),
+        }
+    }
+
+    async fn back_up(&self, backup: Backup) -> Result<RunReport, SiteError> {
         let (run, started) = (backup.run.unwrap_or_default(), Timestamp::now());
         let (sources, unavailable) = self.sources(&backup.sources)?;
         let settings = &self.config.settings;
@@ -69,6 +101,7 @@ impl Site {
             run: Some(run),
             host: settings.host_name(),
             repository,
+            hooks: self.hooks_of(&sources),
             sources,
             unavailable,
             retention: settings.backup.forget.then(|| settings.retention.clone()),
@@ -98,6 +131,13 @@ impl Site {
             Ok(result?)
         };
         self.until_cancelled(Box::pin(work)).await
+    }
+
+    fn hooks_of(&self, sources: &[Arc<dyn Restorable>]) -> BTreeMap<SourceName, BackupHooks> {
+        let names = sources.iter().map(|source| source.name());
+        let declared = names
+            .filter_map(|name| Some((name.clone(), self.config.sources.get(name)?.hooks.clone())));
+        declared.collect()
     }
 
     /// The run's repository, the tags of its snapshots, and the secondary repositories. If the

@@ -28,6 +28,9 @@ pub enum SiteError {
     /// key.
     #[error("{0}")]
     Config(String),
+    /// A command of `backup.hooks.before` failed, so that nothing was backed up.
+    #[error("nothing was backed up: {0}")]
+    Hook(String),
     /// No repository of the config is a mirror, so there is nothing to replicate.
     #[error("{0}")]
     NoMirror(String),
@@ -130,6 +133,7 @@ impl From<&SiteError> for Exit {
             SiteError::Sealed(SealError::Passphrase) => Self::WrongPassword,
             SiteError::Journal(JournalError::Held) => Self::Locked,
             SiteError::NothingMatches(_)
+            | SiteError::Hook(_)
             | SiteError::Journal(_)
             | SiteError::Installation(_)
             | SiteError::Sealed(_)

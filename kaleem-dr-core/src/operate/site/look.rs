@@ -180,6 +180,7 @@ impl Site {
         let premises = Premises {
             root: root.to_path_buf(),
             manager,
+            commands: self.config.commands(),
             ..Premises::new(
                 program,
                 absolute(&self.path).map_err(unread)?,

@@ -1,4 +1,4 @@
-//! What passwords were derived to: scrypt is slow on purpose, and one job opens the same key several times.
+//! Keys derived from passwords, computed once: scrypt is slow on purpose, and one job opens the same key several times.
 
 use std::{
     collections::HashMap,

@@ -190,7 +190,7 @@ pub struct Only {
     pub repeat_hours: Option<u32>,
 }
 
-/// How bad the end of a job is.
+/// The severity of the end of a job.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]

@@ -19,8 +19,9 @@ fn plan(text: &str, root: &Path) -> Result<Plan, ScheduleError> {
         settings: &config.settings,
         references: References::of(text, path).unwrap(),
         environment: &environment,
-        clock_is_utc: true,
+        clock_fits: true,
         root: root.into(),
+        commands: config.commands(),
         manager: Manager::System,
     })
 }

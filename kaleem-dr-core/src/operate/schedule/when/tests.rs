@@ -21,13 +21,16 @@ fn the_operators_words_are_systemds_and_crons() {
         ("every 6h :15", "*-*-* 00/6:15:00 UTC", "15 */6 * * *"),
     ] {
         let parsed = when(text);
-        assert_eq!(parsed.on_calendar().as_deref(), Some(calendar), "{text}");
+        assert_eq!(parsed.on_calendar(&Zone::default()).as_deref(), Some(calendar), "{text}");
         assert_eq!(parsed.cron_fields().as_deref(), Some(cron), "{text}");
         assert_eq!(When::from_calendar(calendar), Some(parsed), "{text}");
         assert_eq!(When::from_cron(&cron.split(' ').collect::<Vec<_>>()), Some(parsed), "{text}");
         assert_eq!(when(&parsed.to_string()), parsed, "{text}");
     }
-    assert_eq!((when("off").on_calendar(), when("off").cron_fields()), (None, None));
+    assert_eq!(
+        (when("off").on_calendar(&Zone::default()), when("off").cron_fields()),
+        (None, None)
+    );
 }
 
 #[test]
@@ -101,9 +104,13 @@ fn the_next_run_is_the_first_that_is_yet_to_come() {
         ("hourly :30", "2026-01-31T03:30:00Z"),
         ("every 12h", "2026-01-31T12:00:00Z"),
     ] {
-        assert_eq!(when(text).next_after(now), Some(next.parse().unwrap()), "{text}");
+        assert_eq!(
+            when(text).next_after(now, &Zone::default()),
+            Some(next.parse().unwrap()),
+            "{text}"
+        );
     }
-    assert_eq!(When::Off.next_after(now), None);
+    assert_eq!(When::Off.next_after(now, &Zone::default()), None);
 }
 
 #[test]
@@ -117,11 +124,45 @@ fn times_of_day_meet_across_midnight_and_whatever_the_day() {
 fn a_quarterly_time_is_written_and_read_in_every_form() {
     let quarterly = when("quarterly 2 04:20");
     assert_eq!(quarterly.to_string(), "quarterly 2 04:20");
-    assert_eq!(quarterly.on_calendar().unwrap(), "*-01,04,07,10-02 04:20:00 UTC");
+    assert_eq!(quarterly.on_calendar(&Zone::default()).unwrap(), "*-01,04,07,10-02 04:20:00 UTC");
     assert_eq!(When::from_calendar("*-01,04,07,10-02 04:20:00 UTC"), Some(quarterly));
     assert_eq!(quarterly.cron_fields().unwrap(), "20 4 2 1,4,7,10 *");
     assert_eq!(When::from_cron(&["20", "4", "2", "1,4,7,10", "*"]), Some(quarterly));
-    let next = |moment: &str| quarterly.next_after(moment.parse().unwrap()).unwrap().to_string();
+    let next = |moment: &str| {
+        quarterly.next_after(moment.parse().unwrap(), &Zone::default()).unwrap().to_string()
+    };
     assert_eq!(next("2026-11-30T00:00:00Z"), "2027-01-02T04:20:00Z");
     assert_eq!(next("2027-01-02T04:20:00Z"), "2027-04-02T04:20:00Z");
+}
+
+#[test]
+fn crons_own_syntax_is_read_and_becomes_a_shorter_form_where_there_is_one() {
+    assert_eq!(when("cron 0 3 * * *"), when("daily 03:00"));
+    let weekdays = when("cron 15 3 * * mon-fri");
+    assert_eq!(weekdays.to_string(), "cron 15 3 * * 1,2,3,4,5");
+    assert_eq!(when(&weekdays.to_string()), weekdays);
+    assert_eq!(weekdays.hours_apart(), Some(24));
+    assert_eq!(weekdays.longest_gap(), Some(SignedDuration::from_hours(72)));
+    let friday: Timestamp = "2026-11-27T03:15:00Z".parse().unwrap();
+    let monday: Timestamp = "2026-11-30T03:15:00Z".parse().unwrap();
+    assert_eq!(weekdays.next_after(friday, &Zone::default()), Some(monday));
+    let error = "cron 0 3 1 * 1".parse::<When>().unwrap_err().to_string();
+    assert!(error.contains("cannot both"), "{error}");
+}
+
+#[test]
+fn a_schedule_follows_its_time_zone_through_the_change_of_clocks() {
+    let berlin: Zone = "Europe/Berlin".parse().unwrap();
+    let nightly = when("daily 03:00");
+    assert_eq!(nightly.on_calendar(&berlin).unwrap(), "*-*-* 03:00:00 Europe/Berlin");
+    for (now, next) in [
+        ("2026-10-24T01:00:00Z", "2026-10-25T02:00:00Z"),
+        ("2026-10-25T02:00:00Z", "2026-10-26T02:00:00Z"),
+        // 03:00 exists on the day that has no 02:30.
+        ("2026-03-28T02:00:00Z", "2026-03-29T01:00:00Z"),
+    ] {
+        let now: Timestamp = now.parse().unwrap();
+        assert_eq!(nightly.next_after(now, &berlin), Some(next.parse().unwrap()));
+    }
+    assert!("Berlin".parse::<Zone>().is_err() && "../etc/passwd".parse::<Zone>().is_err());
 }
