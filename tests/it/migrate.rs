@@ -306,7 +306,9 @@ async fn an_installation_is_taken_over_once_its_first_backup_is_proven_and_put_b
     let old_cron = &before[&machine.path(CRON)].1;
     assert_eq!(&machine.read("etc/cron.d/kaleem-backups.disabled-by-kaleem-dr"), old_cron);
     let cron = machine.read("etc/cron.d/kaleem-dr");
-    for line in ["# Runs: daily 03:00 UTC", "# Runs: daily 03:40 UTC", "# Runs: monthly 1 03:20 UTC"] {
+    for line in
+        ["# Runs: daily 03:00 UTC", "# Runs: daily 03:40 UTC", "# Runs: monthly 1 03:20 UTC"]
+    {
         assert!(cron.lines().any(|found| found == line), "the old times are kept: {line}: {cron}");
     }
     let config = machine.read(CONFIG);
