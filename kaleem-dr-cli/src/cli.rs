@@ -5,9 +5,9 @@ use clap::{Parser, Subcommand};
 use crate::{
     commands::{
         alarm, backup, bootstrap, check, checklist, completions, config, copy, diff, doctor, drill,
-        dump, export, find, fleet, forget, history, init, key, ls, man, metrics, migrate, notify,
-        oplog, points, prune, r2, recover, repair, replicate, report, restore, runbook, schedule,
-        serve, snapshot, snapshots, status, unlock, verify,
+        dump, export, find, fleet, forget, history, init, key, ls, man, metrics, migrate, mount,
+        notify, oplog, points, prune, r2, recover, repair, replicate, report, restore, runbook,
+        schedule, serve, snapshot, snapshots, status, unlock, verify,
     },
     global::Global,
 };
@@ -133,6 +133,9 @@ pub enum Command {
     Checklist(checklist::Checklist),
     /// Connect to each source, and show what a backup would find
     Probe,
+    /// Show the snapshots as files, over WebDAV and read-only
+    #[command(after_help = mount::EXAMPLES)]
+    Mount(mount::Mount),
     /// Show status, points, drills, alarms and history in a browser, and as a JSON API; only reads
     #[command(after_help = serve::EXAMPLES)]
     Serve(serve::Serve),

@@ -123,6 +123,7 @@
 //!   pass cannot distinguish forgotten snapshots from those of other programs, so it refuses to delete them.
 //! - `operate`: [`Site`] and everything else of [`operate`]. Includes the other two.
 //! - `serve`: the page of an installation (`Site::serve`). Includes `operate`.
+//! - `mount`: snapshots as a read-only WebDAV file system (`Site::mount`). Includes `serve`.
 //!
 //! # Modules
 //!

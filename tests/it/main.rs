@@ -57,6 +57,7 @@ mod mongodb_pitr;
 mod mongodb_restore;
 mod mongodb_resume;
 mod monitor;
+mod mount;
 mod n8n;
 mod notify;
 mod notify_people;

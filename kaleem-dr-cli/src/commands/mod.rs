@@ -25,6 +25,7 @@ pub mod ls;
 pub mod man;
 pub mod metrics;
 pub mod migrate;
+pub mod mount;
 pub mod notify;
 pub mod oplog;
 pub mod points;
@@ -158,6 +159,7 @@ async fn dispatch(command: Command, context: &Context) -> JobOutcome {
         Command::Alarm { command } => alarm::alarm(context, &command).await?.into(),
         Command::Check(args) => check::check(context, &args).await?,
         Command::Stats => stats::stats(context).await?.into(),
+        Command::Mount(args) => mount::mount(context, &args).await?.into(),
         Command::Serve(args) => serve::serve(context, &args).await?.into(),
         Command::Status(args) => status::status(context, args).await?.into(),
         Command::Snapshot { command } => snapshot::snapshot(context, &command).await?.into(),

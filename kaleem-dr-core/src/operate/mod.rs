@@ -20,6 +20,8 @@ mod level_names;
 pub mod metrics;
 pub mod migrate;
 pub mod monitor;
+#[cfg(feature = "mount")]
+pub mod mount;
 pub mod recover;
 pub mod report;
 pub mod runbook;

@@ -17,6 +17,7 @@ mod engine_error;
 mod entries;
 mod error;
 mod feed;
+mod file_reader;
 mod forget;
 mod indexed;
 mod keep_slices;
@@ -78,6 +79,7 @@ pub use self::{
     copy::{ChunkerParams, CopiedSnapshot, CopyFailure, CopyOptions, CopyReport},
     entries::{EntryWalk, TreeEntry, TreeEntryKind},
     error::{HostNewest, RepositoryError},
+    file_reader::FileReader,
     forget::{Rewritten, may_be_forgotten},
     keep_span::{InvalidKeepSpan, KeepSpan},
     key::{DerivedKeys, KeyId, KeyInfo, KeyOwner, vet as vet_key},

@@ -31,7 +31,7 @@ struct Key(SecretBox<[u8; 32]>);
 
 /// The result of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Judged {
+pub(crate) enum Judged {
     Right,
     Wrong,
     /// Too many others wait.
@@ -75,17 +75,17 @@ impl Access {
     }
 
     /// The token that has to be shown, because it was made now.
-    pub(super) fn printed(&self) -> Option<String> {
+    pub(crate) fn printed(&self) -> Option<String> {
         self.fresh.as_ref().map(|token| token.expose_secret().to_owned())
     }
 
     /// Reports whether a token is needed.
-    pub(super) fn needs_token(&self) -> bool {
+    pub(crate) fn needs_token(&self) -> bool {
         self.key.is_some()
     }
 
     /// Compares a token.
-    pub(super) async fn judge(&self, presented: &str) -> Judged {
+    pub(crate) async fn judge(&self, presented: &str) -> Judged {
         let Some(key) = &self.key else { return Judged::Right };
         let Ok(_place) = self.waiting.try_acquire() else { return Judged::Busy };
         let _alone = self.comparing.lock().await;

@@ -50,7 +50,7 @@ enum Listener {
 }
 
 /// A bound address or socket. The file of the socket is removed when it is dropped.
-pub(super) struct Bound {
+pub(crate) struct Bound {
     listener: Listener,
     socket: Option<PathBuf>,
 }
@@ -65,7 +65,7 @@ impl Drop for Bound {
 }
 
 impl Bound {
-    pub(super) async fn to(settings: &ServeSettings) -> Result<Self, ServeError> {
+    pub(crate) async fn to(settings: &ServeSettings) -> Result<Self, ServeError> {
         if let Some(path) = &settings.socket {
             let listener = bind_socket(path, settings.socket_for_group).await?;
             return Ok(Self { listener: Listener::Unix(listener), socket: Some(path.clone()) });
@@ -76,7 +76,7 @@ impl Bound {
         Ok(Self { listener: Listener::Tcp(listener), socket: None })
     }
 
-    pub(super) fn place(&self) -> Result<Place, ServeError> {
+    pub(crate) fn place(&self) -> Result<Place, ServeError> {
         match (&self.listener, &self.socket) {
             (Listener::Tcp(listener), _) => {
                 listener.local_addr().map(Place::Address).map_err(|cause| ServeError::Listen {
@@ -89,7 +89,7 @@ impl Bound {
     }
 
     /// Answers connections; each ends with the token.
-    pub(super) async fn accept(&self, router: Router, cancel: CancellationToken) -> Infallible {
+    pub(crate) async fn accept(&self, router: Router, cancel: CancellationToken) -> Infallible {
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {

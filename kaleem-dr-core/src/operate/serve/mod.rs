@@ -27,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     access::Access, api::DOCUMENTS, error::ServeError, listen::Listening, place::Place,
 };
+#[cfg(feature = "mount")]
+pub(crate) use self::{access::Judged, listen::Bound};
 use self::{cache::Cache, state::PageState};
 use crate::operate::{config::ServeSettings, site::Site};
 

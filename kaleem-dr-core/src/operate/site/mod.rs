@@ -27,6 +27,8 @@ mod locks;
 mod look;
 mod ls;
 mod migrate;
+#[cfg(feature = "mount")]
+mod mount;
 mod notify;
 mod oplog;
 mod overview;

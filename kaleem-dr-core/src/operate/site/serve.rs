@@ -44,7 +44,16 @@ impl Site {
 
     /// The settings of the config, replaced by those of a call.
     fn serve_settings(&self, wanted: Serve) -> ServeSettings {
-        let mut settings = self.config.settings.serve.clone().unwrap_or_default();
+        Self::changed(self.config.settings.serve.clone().unwrap_or_default(), wanted)
+    }
+
+    /// The settings of a call alone.
+    #[cfg(feature = "mount")]
+    pub(super) fn settings_of(wanted: Serve) -> ServeSettings {
+        Self::changed(ServeSettings::default(), wanted)
+    }
+
+    fn changed(mut settings: ServeSettings, wanted: Serve) -> ServeSettings {
         if let Some(listen) = wanted.listen {
             (settings.listen, settings.socket) = (listen, None);
         }
@@ -57,7 +66,7 @@ impl Site {
         settings
     }
 
-    fn access_of(&self, settings: &ServeSettings) -> Result<Access, SiteError> {
+    pub(super) fn access_of(&self, settings: &ServeSettings) -> Result<Access, SiteError> {
         let Some(token) = &settings.token else {
             return match &settings.socket {
                 Some(_) => Ok(Access::open()),
