@@ -158,7 +158,7 @@ fn hooks_surround_a_capture_and_a_failed_one_is_no_success() {
     words();
     with(&say("stop"), &say("start"));
     let child = start(site.command().arg("backup").env("KALEEM_DR_FAILPOINT", "pack=hang"));
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
     while !fs::read_to_string(&log).is_ok_and(|text| text.contains("stop")) {
         assert!(std::time::Instant::now() < deadline, "it never begins");
         std::thread::sleep(Duration::from_millis(5));

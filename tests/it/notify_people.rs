@@ -2,7 +2,7 @@
 //! document. No service is reachable here, so their requests are recorded.
 #![expect(clippy::unnecessary_debug_formatting, reason = "a quoted path is a TOML string")]
 
-use std::fs;
+use std::{fmt::Write as _, fs};
 
 use serde_json::{Value, json};
 
@@ -148,11 +148,16 @@ fn each_service_receives_its_own_form() {
     let mut config = String::new();
     for service in ["slack", "discord", "mattermost", "teams"] {
         let url = site.secret(service, &server.url(service));
-        config +=
-            &format!("[[monitoring.chat]]\nservice = \"{service}\"\nurl = {{ file = {url:?} }}\n");
+        // Writing to a String cannot fail.
+        let _ = write!(
+            config,
+            "[[monitoring.chat]]\nservice = \"{service}\"\nurl = {{ file = {url:?} }}\n"
+        );
     }
     let (token, key) = (site.secret("token", "77:canary"), site.secret("key", "R0UT1NG"));
-    config += &format!(
+    // As above.
+    let _ = write!(
+        config,
         "[[monitoring.telegram]]\ntoken = {{ file = {token:?} }}\nchat = \"-100\"\nurl = {:?}\n\
          [[monitoring.pagerduty]]\nrouting_key = {{ file = {key:?} }}\nurl = {:?}",
         server.url("telegram"),

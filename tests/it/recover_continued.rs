@@ -39,7 +39,7 @@ fn proxy(writes: &Writes, holds: &Arc<AtomicBool>, held: &Arc<AtomicBool>) -> Mo
         let is_event = command.get_str("insert").is_ok_and(|name| name == "events");
         if is_event && holds.load(Ordering::SeqCst) {
             held.store(true, Ordering::SeqCst);
-            return Fate::Waits(Duration::from_secs(60));
+            return Fate::Waits(Duration::from_mins(1));
         }
         Fate::Passes
     })
@@ -76,7 +76,7 @@ async fn a_killed_recovery_keeps_the_collections_that_it_had_restored() {
 
     holds.store(true, Ordering::SeqCst);
     let mut killed = start(site.command().args(["recover", "--yes"]));
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !held.load(Ordering::SeqCst) {
         let ended = killed.try_wait().expect("it can be asked");
         assert!(ended.is_none(), "it ended before the second collection: {ended:?}");

@@ -128,11 +128,11 @@ async fn every_view_and_every_part_of_the_api_shows_what_the_commands_print() {
     let page = Page::of(&site);
     let (views, api) = paths(&site);
     for path in &views {
-        let english = page.get(path).await.is_ok();
+        let english = page.get(path).await.when_ok();
         assert!(english.text.contains("<html lang=\"en\" dir=\"ltr\""), "{path}: {}", english.text);
         assert_eq!(english.text.matches("<h1>").count(), 1, "{path}: {}", english.text);
         let joint = if path.contains('?') { '&' } else { '?' };
-        let arabic = page.get(&format!("{path}{joint}lang=ar")).await.is_ok();
+        let arabic = page.get(&format!("{path}{joint}lang=ar")).await.when_ok();
         assert!(arabic.text.contains("<html lang=\"ar\" dir=\"rtl\""), "{path}: {}", arabic.text);
         assert_eq!(structure(&english.text), structure(&arabic.text), "{path}");
         for answer in [english, arabic] {
@@ -147,7 +147,7 @@ async fn every_view_and_every_part_of_the_api_shows_what_the_commands_print() {
         }
     }
     for (path, document) in &api {
-        let answer = page.get(path).await.is_ok();
+        let answer = page.get(path).await.when_ok();
         assert_is(document, &answer.json());
     }
     assert_is("api-error", &page.get("/api/v1/history/01J00000000000000000000000").await.json());
@@ -185,14 +185,14 @@ async fn every_view_and_every_part_of_the_api_shows_what_the_commands_print() {
         let items = found["data"]["items"].as_array().expect("snapshots");
         assert!(items.contains(&snapshot), "{snapshot}");
     }
-    let index = page.get("/api/v1").await.is_ok().json();
+    let index = page.get("/api/v1").await.when_ok().json();
     for part in index["paths"].as_array().expect("a list") {
         if let Some(schema) = part["schema"].as_str() {
-            let schema = page.get(schema).await.is_ok().json();
+            let schema = page.get(schema).await.when_ok().json();
             assert!(schema["$schema"].is_string(), "{schema}");
         }
     }
-    let metrics = page.get("/metrics").await.is_ok();
+    let metrics = page.get("/metrics").await.when_ok();
     assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"));
     assert!(metrics.text.contains("kaleem_dr_"), "{}", metrics.text);
 }
@@ -201,7 +201,7 @@ async fn every_view_and_every_part_of_the_api_shows_what_the_commands_print() {
 async fn views_say_what_an_operator_must_know() {
     let site = with_history();
     let page = Page::of(&site);
-    let overview = page.get("/").await.is_ok().text;
+    let overview = page.get("/").await.when_ok().text;
     for expected in [
         "Needs attention",
         "<a href=\"/alarms\">alarm</a>: <bdi>configs</bdi>",
@@ -210,43 +210,43 @@ async fn views_say_what_an_operator_must_know() {
     ] {
         assert!(overview.contains(expected), "{expected}: {overview}");
     }
-    let alarms = page.get("/alarms").await.is_ok().text;
+    let alarms = page.get("/alarms").await.when_ok().text;
     assert!(alarms.contains("files are gone"), "{alarms}");
     assert!(alarms.contains("kaleem-dr alarm acknowledge configs"), "{alarms}");
-    let bad = page.get("/history?outcome=bad").await.is_ok().text;
+    let bad = page.get("/history?outcome=bad").await.when_ok().text;
     assert!(bad.contains("partly done") && !bad.contains("<code dir=\"ltr\">replicate"), "{bad}");
-    let of_source = page.get("/history?source=other&kind=backup").await.is_ok().text;
+    let of_source = page.get("/history?source=other&kind=backup").await.when_ok().text;
     assert!(of_source.contains("1–2"), "{of_source}");
-    let nothing = page.get("/history?kind=prune").await.is_ok().text;
+    let nothing = page.get("/history?kind=prune").await.when_ok().text;
     assert!(nothing.contains("Nothing matches."), "{nothing}");
     let (_, history) = site.json(["history"]);
     let failed = history[0][0]["run"].as_str().expect("a run").to_owned();
-    let run = page.get(&format!("/history/{failed}")).await.is_ok().text;
+    let run = page.get(&format!("/history/{failed}")).await.when_ok().text;
     assert!(run.contains("source other"), "the error of the source is missing: {run}");
-    let points = page.get("/points?source=other").await.is_ok().text;
+    let points = page.get("/points?source=other").await.when_ok().text;
     assert!(points.contains("complete") && points.contains("1–1"), "{points}");
 
     // What is in a point, whatever its names are.
     let snapshot = newest(&site, "configs");
     let tree = site.path("tree");
     let files =
-        page.get(&format!("/snapshots/{snapshot}?path={}", tree.display())).await.is_ok().text;
+        page.get(&format!("/snapshots/{snapshot}?path={}", tree.display())).await.when_ok().text;
     assert!(files.contains("&lt;script&gt;alert(1)&lt;!--&amp;&quot;"), "{files}");
     assert!(files.contains("caf\\xe9") && files.contains("\\u{202e}txt.exe\\n"), "{files}");
     assert!(files.contains("link</bdi><span class=\"note\"> → <bdi>deep</bdi>"), "{files}");
     let deep = format!("/snapshots/{snapshot}?path={}/deep/er", tree.display());
-    assert!(page.get(&deep).await.is_ok().text.contains("ملف.txt"));
+    assert!(page.get(&deep).await.when_ok().text.contains("ملف.txt"));
     let odd = format!("/snapshots/{snapshot}?path={}/caf%E9", tree.display());
-    assert!(page.get(&odd).await.is_ok().text.contains("caf\\xe9"));
+    assert!(page.get(&odd).await.when_ok().text.contains("caf\\xe9"));
     let gone = page.get(&format!("/snapshots/{snapshot}?path=/no/such")).await;
     assert_eq!(gone.status, StatusCode::NOT_FOUND);
 
-    let drill = page.get("/drills").await.is_ok().text;
+    let drill = page.get("/drills").await.when_ok().text;
     let link = drill.split("href=\"/drills/").nth(1).and_then(|rest| rest.split('"').next());
     let link = link.expect("a drill");
-    let report = page.get(&format!("/drills/{link}")).await.is_ok().text;
+    let report = page.get(&format!("/drills/{link}")).await.when_ok().text;
     assert!(report.contains("red, as it must be") && report.contains("<svg"), "{report}");
-    let file = page.get(&format!("/drills/{link}/report.html?lang=ar")).await.is_ok();
+    let file = page.get(&format!("/drills/{link}/report.html?lang=ar")).await.when_ok();
     assert!(file.header("content-disposition").starts_with("attachment"));
     assert!(file.text.contains("إثبات الاستعادة"), "{}", file.text);
 }
@@ -257,7 +257,7 @@ async fn a_token_is_needed_and_a_wrong_one_is_slow() {
     let page = Page::of(&site);
     let token = page.token.clone().expect("a token");
     let open = |path: &'static str| page.ask(Method::GET, path, &[]);
-    assert_eq!(open("/healthz").await.is_ok().json()["status"], "ok");
+    assert_eq!(open("/healthz").await.when_ok().json()["status"], "ok");
     let asked = open("/points").await;
     assert_eq!(asked.status, StatusCode::UNAUTHORIZED);
     assert!(
@@ -296,7 +296,7 @@ async fn a_token_is_needed_and_a_wrong_one_is_slow() {
     assert!(cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Strict"), "{cookie}");
     assert!(!cookie.contains("Max-Age") && !cookie.contains(&token), "{cookie}");
     let pair = cookie.split(';').next().expect("a cookie");
-    page.ask(Method::GET, "/points", &[("cookie", pair)]).await.is_ok();
+    page.ask(Method::GET, "/points", &[("cookie", pair)]).await.when_ok();
     let forged = format!("{}0", &pair[..pair.len() - 1]);
     let forged = if forged == pair { format!("{}1", &pair[..pair.len() - 1]) } else { forged };
     let refused = page.ask(Method::GET, "/points", &[("cookie", &forged)]).await;
@@ -401,8 +401,8 @@ async fn other_names_of_the_host_and_other_methods_are_refused_and_every_answer_
             assert_eq!(answer.header(name), value, "{path}");
         }
     }
-    page.ask(Method::GET, "/", &[bearer, ("host", "DR.example:8443")]).await.is_ok();
-    page.ask(Method::GET, "/", &[bearer, ("host", "localhost")]).await.is_ok();
+    page.ask(Method::GET, "/", &[bearer, ("host", "DR.example:8443")]).await.when_ok();
+    page.ask(Method::GET, "/", &[bearer, ("host", "localhost")]).await.when_ok();
     let arabic = page.ask(Method::GET, "/", &[bearer, ("accept-language", "ar-EG,en;q=0.5")]).await;
     assert!(arabic.text.contains("lang=\"ar\" dir=\"rtl\""));
     let kept = page.ask(Method::GET, "/?lang=ar&theme=dark", &[bearer]).await;
@@ -455,13 +455,13 @@ async fn a_repository_that_cannot_be_read_is_shown_as_such_and_delays_nothing_el
     site.succeed(["backup"]);
     site.succeed(["verify"]);
     let page = Page::of(&site);
-    let good = page.get("/").await.is_ok().text;
+    let good = page.get("/").await.when_ok().text;
     assert!(good.contains("Everything is within its limits"), "{good}");
     let away = site.path("away");
     fs::rename(site.repository(), &away).expect("it can be moved");
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let shown = page.get("/").await.is_ok().text;
+        let shown = page.get("/").await.when_ok().text;
         if shown.contains("The repository cannot be read") {
             assert!(
                 shown.contains("Unknown") && !shown.contains("Everything is within"),
@@ -471,11 +471,11 @@ async fn a_repository_that_cannot_be_read_is_shown_as_such_and_delays_nothing_el
         }
         assert!(Instant::now() < deadline, "never shown: {shown}");
     }
-    let status = page.get("/api/v1/status").await.is_ok().json();
+    let status = page.get("/api/v1/status").await.when_ok().json();
     assert_is("api-status", &status);
     assert!(status["problem"].as_str().is_some_and(|why| why.contains("repository")), "{status}");
-    page.get("/history").await.is_ok();
-    page.get("/healthz").await.is_ok();
+    page.get("/history").await.when_ok();
+    page.get("/healthz").await.when_ok();
 
     let late = Page::of(&site);
     let answer = late.get("/").await;
@@ -497,7 +497,7 @@ async fn it_ends_within_two_seconds_of_a_signal_whatever_is_open() {
         let address = page.place.trim_start_matches("http://").trim_end_matches('/').to_owned();
         // A connection that never sends its request.
         let open = std::net::TcpStream::connect(&address).expect("it accepts");
-        page.get("/").await.is_ok();
+        page.get("/").await.when_ok();
         let (code, took) = page.end(signal);
         assert_eq!(code, Some(130));
         assert!(took < Duration::from_secs(2), "{took:?}");
@@ -508,9 +508,9 @@ async fn it_ends_within_two_seconds_of_a_signal_whatever_is_open() {
     command.env("KALEEM_DR_FAILPOINT", "read=hang:2");
     let mut page = Page::run(command, &["--listen", "127.0.0.1:0"]);
     let began = Instant::now();
-    page.get("/healthz").await.is_ok();
-    page.get("/history").await.is_ok();
-    page.get("/metrics").await.is_ok();
+    page.get("/healthz").await.when_ok();
+    page.get("/history").await.when_ok();
+    page.get("/metrics").await.when_ok();
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let waiting = page.get("/");
     let ended = tokio::time::timeout(Duration::from_millis(500), waiting).await;
@@ -543,7 +543,7 @@ async fn nothing_is_written_to_the_repository() {
     let page = Page::of(&site);
     let (views, api) = paths(&site);
     for path in views.iter().chain(api.iter().map(|(path, _)| path)) {
-        page.get(path).await.is_ok();
+        page.get(path).await.when_ok();
     }
     assert_eq!(listing(), before);
 }

@@ -40,7 +40,7 @@ impl CommandSource {
         request: &RestoreRequest,
     ) -> Result<RestorePlan, SourceError> {
         request.refuse_choices("command")?;
-        let record = self.record(point)?;
+        let record = record_of(point)?;
         let mut warnings = Vec::new();
         let (to, target, change) = match &request.to {
             RestoreTarget::InPlace => {
@@ -86,7 +86,7 @@ impl CommandSource {
         point: &PointReader,
         plan: RestorePlan,
     ) -> Result<RestoreReport, SourceError> {
-        let record = self.record(point)?.clone();
+        let record = record_of(point)?.clone();
         let mut report = RestoreReport::to(plan.target);
         (report.items, report.size_bytes) = (1, record.size_bytes);
         match plan.request.to {
@@ -108,7 +108,7 @@ impl CommandSource {
     }
 
     pub(super) async fn look_into(&self, point: &PointReader) -> Result<Inspection, SourceError> {
-        let record = self.record(point)?;
+        let record = record_of(point)?;
         let mut inspection = Inspection::default();
         let size = record.size_bytes;
         if self.config.check.is_empty() {
@@ -135,7 +135,7 @@ impl CommandSource {
         point: &PointReader,
         scratch: &ScratchTarget,
     ) -> Result<RestoreReport, SourceError> {
-        let record = self.record(point)?.clone();
+        let record = record_of(point)?.clone();
         let directory = scratch.directory.join(&scratch.name);
         let mut report = RestoreReport::to(format!("directory {}", directory.display()));
         (report.items, report.size_bytes) = (1, record.size_bytes);
@@ -326,23 +326,20 @@ impl CommandSource {
         Ok(summary)
     }
 
-    /// The one artifact of a point.
-    fn record<'a>(&self, point: &'a PointReader) -> Result<&'a ArtifactRecord, SourceError> {
-        match &point.manifest().artifacts[..] {
-            [record] => Ok(record),
-            artifacts => Err(SourceError::Point(
-                format!(
-                    "a point of a command has one artifact, and this one has {}",
-                    artifacts.len()
-                )
-                .into(),
-            )),
-        }
-    }
-
     fn new_directory(&self) -> PathBuf {
         let time = Timestamp::now().strftime("%Y%m%d_%H%M%S");
         format!("/var/tmp/{}_restored_{time}", self.name).into()
+    }
+}
+
+/// The one artifact of a point.
+fn record_of(point: &PointReader) -> Result<&ArtifactRecord, SourceError> {
+    match &point.manifest().artifacts[..] {
+        [record] => Ok(record),
+        artifacts => Err(SourceError::Point(
+            format!("a point of a command has one artifact, and this one has {}", artifacts.len())
+                .into(),
+        )),
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Browser {
     driver: Child,
     client: Client,
     session: String,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
 
 impl Browser {
@@ -52,8 +52,8 @@ impl Browser {
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         let client = Client::builder().no_proxy().build().expect("a client can be made");
         let mut browser =
-            Self { driver, client, session: format!("http://127.0.0.1:{port}"), _profile: profile };
-        let data = browser._profile.path().join("data");
+            Self { driver, client, session: format!("http://127.0.0.1:{port}"), profile };
+        let data = browser.profile.path().join("data");
         let mut args = vec![
             "--headless=new".to_owned(),
             "--no-sandbox".into(),

@@ -50,7 +50,7 @@ impl Answer {
     }
 
     #[track_caller]
-    pub fn is_ok(self) -> Self {
+    pub fn when_ok(self) -> Self {
         assert_eq!(self.status, StatusCode::OK, "{}", self.text);
         self
     }

@@ -13,7 +13,7 @@ pub struct FileReader {
     /// Offset in the file of each blob, and the length of the file, in bytes.
     starts: Vec<u64>,
     offset: u64,
-    /// What was read and not returned yet.
+    /// Bytes that were read and not returned yet.
     rest: Bytes,
     /// Reads ahead of `rest`; `None` after a seek.
     pieces: Option<mpsc::Receiver<Result<Bytes, RepositoryError>>>,

@@ -57,8 +57,10 @@ impl Run<'_> {
         source: &dyn Restorable,
     ) -> (Result<Saved, SaveError>, Option<String>) {
         let hooks = self.job.hooks.get(source.name()).filter(|_| !self.job.dry_run);
-        let Some(hooks) = hooks else { return (self.save(source).await, None) };
-        let between = hooks.around(self.cancel, self.save(source)).await;
+        let Some(hooks) = hooks else {
+            return (Box::pin(self.save(source)).await, None);
+        };
+        let between = hooks.around(self.cancel, Box::pin(self.save(source))).await;
         let saved = between.done.unwrap_or_else(|why| {
             let why = if self.cancel.is_cancelled() {
                 SourceError::Cancelled

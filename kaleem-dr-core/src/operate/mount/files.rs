@@ -61,11 +61,11 @@ impl Attributes {
     }
 }
 
-/// What a path leads to.
+/// The entry that a path leads to.
 enum Target {
     Above(Vec<String>),
-    Root(SnapshotReader),
-    Entry(SnapshotReader, Box<TreeEntry>, Attributes),
+    Root(Box<SnapshotReader>),
+    Entry(Box<SnapshotReader>, Box<TreeEntry>, Attributes),
 }
 
 impl SnapshotFiles {

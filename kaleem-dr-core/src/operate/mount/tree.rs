@@ -16,18 +16,18 @@ use crate::{
 };
 
 /// Time for which the list of snapshots is not read again.
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
 /// The name of the newest snapshot's directory.
 const LATEST: &str = "latest";
 /// The directory of snapshots that other programs made.
 const OTHERS: &str = "other programs";
 
-/// What a path is in the tree.
+/// The part of the tree that a path leads to.
 pub(super) enum Found {
     /// A directory above the snapshots, with the names in it.
     Above(Vec<String>),
     /// A path in a snapshot.
-    Within(SnapshotReader, PathBuf),
+    Within(Box<SnapshotReader>, PathBuf),
 }
 
 /// The snapshots of a repository as directories.
@@ -35,8 +35,11 @@ pub(super) enum Found {
 pub(crate) struct SnapshotTree {
     repository: Repository,
     scope: HostScope,
-    kept: Arc<Mutex<Option<(Instant, Arc<Listing>)>>>,
+    kept: Arc<Mutex<Option<Kept>>>,
 }
+
+/// A listing, and the time at which it was read.
+type Kept = (Instant, Arc<Listing>);
 
 struct Listing {
     view: RepositoryView,
@@ -93,7 +96,7 @@ impl SnapshotTree {
             None => Ok(None),
             Some(Place::Above(names)) => Ok(Some(Found::Above(names))),
             Some(Place::Within(snapshot, path)) => {
-                Ok(Some(Found::Within(listing.view.read(&snapshot).await?, path)))
+                Ok(Some(Found::Within(Box::new(listing.view.read(&snapshot).await?), path)))
             }
         }
     }

@@ -61,7 +61,7 @@ pub enum When {
         /// Time of day.
         at: HourMinute,
     },
-    /// What cron's five fields select.
+    /// The times that cron's five fields select.
     Cron(CronFields),
 }
 

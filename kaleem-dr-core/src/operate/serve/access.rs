@@ -53,8 +53,8 @@ impl Access {
 
     /// Whoever knows this token.
     #[must_use]
-    pub fn with(token: SecretString) -> Self {
-        Self::of(Some(Key::of(&token)), None)
+    pub fn with(token: &SecretString) -> Self {
+        Self::of(Some(Key::of(token)), None)
     }
 
     /// Whoever knows a new token, which the operator is shown.
@@ -140,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn wrong_tokens_are_compared_one_after_the_other_and_each_takes_its_time() {
         const RIGHT: &str = "the right token, long";
-        let mut access = Access::with(RIGHT.into());
+        let mut access = Access::with(&RIGHT.into());
         access.cost = Duration::from_millis(20);
         let began = std::time::Instant::now();
         let guesses =
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_code_signs_one_text_under_one_token() {
-        let (access, other) = (Access::with("one".into()), Access::with("other".into()));
+        let (access, other) = (Access::with(&"one".into()), Access::with(&"other".into()));
         let code = access.sign("until 5").unwrap();
         assert!(access.is_signed("until 5", &code));
         assert!(!access.is_signed("until 6", &code));

@@ -326,5 +326,5 @@ async fn alarms(State(state): State<Shared>) -> Made<Answer<Alarms>> {
 }
 
 async fn metrics(State(state): State<Shared>) -> Made<Vec<Value>> {
-    Ok(Json(state.past(|site| site.metrics()).await?))
+    Ok(Json(state.past(crate::Site::metrics).await?))
 }

@@ -88,8 +88,7 @@ impl Cache {
         let is_known = |seen: &Seen| seen.view.is_some() || seen.problem.is_some();
         // If the time is over, the page shows that nothing is known yet.
         let _ = tokio::time::timeout(FIRST, seen.wait_for(is_known)).await;
-        let seen = seen.borrow().clone();
-        seen
+        seen.borrow_and_update().clone()
     }
 }
 

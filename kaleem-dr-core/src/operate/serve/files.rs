@@ -86,9 +86,11 @@ impl Files {
         view: &Overview,
         (snapshot, path, offset): &Key,
     ) -> Result<Directory, SiteError> {
-        let mut wanted = ListFiles::default();
-        wanted.of = Some(snapshot.clone());
-        wanted.paths = vec![path.clone()];
+        let wanted = ListFiles {
+            of: Some(snapshot.clone()),
+            paths: vec![path.clone()],
+            ..ListFiles::default()
+        };
         let (mut rows, mut total) = (Vec::new(), 0u64);
         let page = *offset..offset.saturating_add(PAGE);
         let each = |item: Listed<'_>| {

@@ -49,8 +49,11 @@ pub(super) fn router(state: Shared) -> Router {
         .route("/session/basic", get(begin_session_basic))
         .route("/session/end", get(end_session))
         .route("/assets/page.css", get(style))
-        .route("/assets/page.js", get(|| text("text/javascript; charset=utf-8", PAGE_JS.into())))
-        .route("/assets/icon.svg", get(|| text("image/svg+xml", ICON.into())))
+        .route(
+            "/assets/page.js",
+            get(async || text("text/javascript; charset=utf-8", PAGE_JS.into())),
+        )
+        .route("/assets/icon.svg", get(async || text("image/svg+xml", ICON.into())))
         .fallback(missing)
         .layer(from_fn_with_state(state.clone(), guard))
         .with_state(state)
@@ -224,8 +227,8 @@ async fn health() -> Response {
 }
 
 async fn metrics(State(state): State<Shared>, uri: Uri) -> Response {
-    match state.past(|site| site.metrics_text()).await {
-        Ok(values) => text("text/plain; version=0.0.4; charset=utf-8", values).await,
+    match state.past(crate::Site::metrics_text).await {
+        Ok(values) => text("text/plain; version=0.0.4; charset=utf-8", values),
         Err(error) => {
             let fault = Fault::from(error);
             plain(&uri, fault.status, &fault.why)
@@ -234,10 +237,10 @@ async fn metrics(State(state): State<Shared>, uri: Uri) -> Response {
 }
 
 async fn style() -> Response {
-    text("text/css; charset=utf-8", format!("{}{PAGE_CSS}", report::style())).await
+    text("text/css; charset=utf-8", format!("{}{PAGE_CSS}", report::style()))
 }
 
-async fn text(kind: &'static str, content: String) -> Response {
+fn text(kind: &'static str, content: String) -> Response {
     ([(CONTENT_TYPE, kind)], Body::from(content)).into_response()
 }
 

@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_session_ends_by_itself_and_cannot_be_prolonged() {
-        let (access, now) = (Access::with("a token of the test".into()), Timestamp::now());
+        let (access, now) = (Access::with(&"a token of the test".into()), Timestamp::now());
         let header = begin(&access, &HeaderMap::new(), now).unwrap();
         let pair = header.to_str().unwrap().split(';').next().unwrap().to_owned();
         let of =

@@ -45,10 +45,7 @@ pub(super) fn duration(seconds: f64) -> Markup {
 
 /// A value that may be missing.
 pub(super) fn maybe<T>(value: Option<T>, show: impl FnOnce(T) -> Markup) -> Markup {
-    match value {
-        Some(value) => show(value),
-        None => html! { span.note { "–" } },
-    }
+    value.map_or_else(|| html! { span.note { "–" } }, show)
 }
 
 /// A name of anything, which may contain anything.
@@ -58,12 +55,13 @@ pub(super) fn name(text: &str) -> Markup {
 
 /// The last component of a path, or a path, with the bytes that are not text escaped.
 pub(super) fn path(path: &Path) -> Markup {
-    use std::os::unix::ffi::OsStrExt as _;
+    use std::{fmt::Write as _, os::unix::ffi::OsStrExt as _};
     let mut text = String::new();
     for chunk in path.as_os_str().as_bytes().utf8_chunks() {
         text.push_str(chunk.valid());
         for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
         }
     }
     name(&text)

@@ -70,9 +70,9 @@ impl Site {
         }
         let hooks = &self.config.settings.backup.hooks;
         if backup.dry_run {
-            return self.back_up(backup).await;
+            return Box::pin(self.back_up(backup)).await;
         }
-        let between = hooks.around(&self.cancel, self.back_up(backup)).await;
+        let between = hooks.around(&self.cancel, Box::pin(self.back_up(backup))).await;
         if let Some(error) = &between.after {
             tracing::error!(%error, "a command after the backup failed");
         }

@@ -118,12 +118,15 @@ fn failed(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> SiteEr
     move |cause| SiteError::File { path, action, cause }
 }
 
+/// Sources to write, each with its kind.
+type Drafts = Vec<(&'static str, SourceDraft)>;
+
 /// The repository and the sources, if nothing is wrong with them.
 fn examined(
     wanted: &FirstConfig,
     kinds: &[SourceKind],
     environment: &Environment,
-) -> Result<(NewRepository, Vec<(&'static str, SourceDraft)>), SiteError> {
+) -> Result<(NewRepository, Drafts), SiteError> {
     let mut faults = Vec::new();
     let repository =
         NewRepository::at(&wanted.repository, environment).map_err(|why| faults.push(why)).ok();

@@ -82,6 +82,6 @@ impl Site {
                  `openssl rand -hex 32` prints a good one"
             )));
         }
-        Ok(Access::with(secret))
+        Ok(Access::with(&secret))
     }
 }

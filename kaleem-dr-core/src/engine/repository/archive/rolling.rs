@@ -146,7 +146,7 @@ mod tests {
         use rustic_cdc::RollingHash64 as _;
         let polynomial = 0x003D_A335_8B4D_C173;
         let hash = RollingHash::new(polynomial);
-        let content: Vec<u8> = (0..1000_u32).map(|n| (n * n >> 3 & 255) as u8).collect();
+        let content: Vec<u8> = (0..1000_u32).map(|n| (((n * n) >> 3) & 255) as u8).collect();
         let mut other = Rabin64::new_with_polynom(6, &polynomial);
         other.reset();
         for (at, byte) in content.iter().enumerate() {

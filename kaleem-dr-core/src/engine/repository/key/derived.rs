@@ -15,7 +15,10 @@ use super::parse::ParsedKey;
 ///
 /// Only the derivation is remembered: a key file that was removed or changed opens nothing.
 #[derive(Clone, Default)]
-pub struct DerivedKeys(Arc<Mutex<HashMap<[u8; 32], SecretBox<[u8; 64]>>>>);
+pub struct DerivedKeys(Arc<Mutex<HashMap<Question, SecretBox<[u8; 64]>>>>);
+
+/// A digest of everything that a derived key depends on.
+type Question = [u8; 32];
 
 impl fmt::Debug for DerivedKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,8 +51,7 @@ fn copy(secret: &SecretBox<[u8; 64]>) -> SecretBox<[u8; 64]> {
     SecretBox::new(Box::new(*secret.expose_secret()))
 }
 
-/// A digest of everything that the derived key depends on.
-fn question(key: &ParsedKey, password: &SecretString) -> [u8; 32] {
+fn question(key: &ParsedKey, password: &SecretString) -> Question {
     let mut digest = Sha256::new();
     digest.update([key.log_n]);
     digest.update(key.r.to_le_bytes());

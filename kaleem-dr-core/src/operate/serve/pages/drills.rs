@@ -26,8 +26,9 @@ const PAGE: u64 = 20;
 
 pub(super) async fn list(state: &Shared, ask: &Ask) -> Result<Content, Fault> {
     let words = Words::of(ask.language);
-    let from = usize::try_from(ask.page() * PAGE).unwrap_or(usize::MAX);
-    let (drills, total) = state.past(move |site| site.past_drills(from, PAGE as usize)).await?;
+    let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    let (from, most) = (number(ask.page() * PAGE), number(PAGE));
+    let (drills, total) = state.past(move |site| site.past_drills(from, most)).await?;
     let now = Timestamp::now();
     let head = [
         words.time,

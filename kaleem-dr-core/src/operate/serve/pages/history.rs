@@ -22,15 +22,13 @@ const PAGE: u64 = 50;
 
 /// The selection that a query asks for.
 pub(in crate::operate::serve) fn selection(ask: &Ask) -> Selection {
-    let mut wanted = Selection::default();
-    wanted.kind = ask.query.text("kind").map(str::to_owned);
-    wanted.source = ask.query.text("source").map(str::to_owned);
-    wanted.good = match ask.query.text("outcome") {
+    let text = |key: &str| ask.query.text(key).map(str::to_owned);
+    let good = match ask.query.text("outcome") {
         Some("good") => Some(true),
         Some("bad") => Some(false),
         _ => None,
     };
-    wanted
+    Selection { kind: text("kind"), source: text("source"), good, ..Selection::default() }
 }
 
 pub(super) async fn list(state: &Shared, ask: &Ask) -> Result<Content, Fault> {

@@ -65,7 +65,7 @@ pub(in crate::operate::serve) fn selected<'a>(
 }
 
 fn row(point: &RecoveryPoint, now: Timestamp, words: &Words) -> Markup {
-    let missing: Vec<&str> = point.missing.iter().map(|source| source.as_str()).collect();
+    let missing: Vec<&str> = point.missing.iter().map(crate::ground::SourceName::as_str).collect();
     html! {
         tr {
             th scope="row" { (show::time_and_age(point.time, now, words)) }

@@ -93,7 +93,7 @@ fn table(directory: &Directory, words: &Words) -> Markup {
                 thead { tr { @for title in [words.name, words.size, words.permissions, words.owner, words.changed] { th scope="col" { (title) } } } }
                 tbody {
                     @for row in &directory.rows {
-                        @let name = row.path.file_name().map(Path::new).unwrap_or(&row.path);
+                        @let name = row.path.file_name().map_or(row.path.as_path(), Path::new);
                         tr {
                             th scope="row" {
                                 @if row.entry.kind == "dir" { a href=(link(&row.path)) { bdi dir="ltr" { (show::path(name)) "/" } } }
