@@ -96,7 +96,8 @@ mod tests {
         );
         assert_ne!(derived(&key(b"salt"), "passwore"), one);
         assert_ne!(derived(&key(b"sal"), "tpassword"), one);
+        assert_ne!(derived(&key(b"malt"), "password"), one);
         assert_ne!(derived(&ParsedKey { p: 2, ..key(b"salt") }, "password"), one);
-        assert_eq!(keys.0.lock().unwrap().len(), 4);
+        assert_eq!(keys.0.lock().unwrap().len(), 5);
     }
 }

@@ -183,3 +183,16 @@ fn the_page_has_a_service_only_if_the_config_has_it_and_the_service_can_be_reach
     assert!(with_socket("/srv/web/page.sock").contains("\nReadWritePaths=/srv/web\n"));
     assert_eq!(names(&with_token, Style::Cron).len(), 1);
 }
+
+#[test]
+fn a_job_that_runs_commands_has_the_rights_that_they_need_and_no_other_job_has() {
+    let text = format!("{TWO}[backup]\nhooks = {{ before = [[\"mount\", \"/srv/backup\"]] }}\n");
+    let unit = |text: &str, name: &str| {
+        let plan = plan(text, Path::new("/")).unwrap();
+        content(&plan, Style::Systemd, &format!("kaleem-dr-{name}.service"))
+    };
+    assert!(!unit(&text, "backup").contains("NoNewPrivileges"));
+    assert!(unit(&text, "backup").contains("# Without restrictions"));
+    assert!(unit(&text, "verify").contains("NoNewPrivileges=yes"));
+    assert!(unit(TWO, "backup").contains("NoNewPrivileges=yes"));
+}
