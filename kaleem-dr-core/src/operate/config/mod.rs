@@ -392,9 +392,7 @@ fn fault_of_names(
     }
     let fleet = || settings.fleet.fault(repositories);
     let hooks = || settings.backup.hooks.fault().map(|why| format!("`backup`: {why}"));
-    settings
-        .monitoring
-        .fault()
+    crate::operate::monitor::fault(&settings.monitoring)
         .or_else(|| settings.recovery.fault())
         .or_else(fleet)
         .or_else(hooks)

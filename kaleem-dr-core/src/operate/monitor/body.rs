@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     Severity, When,
-    notifiers::{Notice, NoticePart},
+    notice::{Notice, NoticePart},
 };
 use crate::ground::Exit;
 

@@ -15,7 +15,8 @@ use lettre::{
 
 use super::{
     EmailSecurity, EmailSettings,
-    notifiers::{Notice, Notifier, PEOPLE, Repetition, TIMEOUT, Wanted, secret},
+    notice::Notice,
+    notifier::{Notifier, PEOPLE, Repetition, TIMEOUT, Wanted, secret},
     post::{self, Refusal},
 };
 use crate::{

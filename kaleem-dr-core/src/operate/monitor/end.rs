@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Job, notifiers::NoticePart, redact::Redactor};
+use super::{Job, notice::NoticePart, redact::Redactor};
 use crate::{
     engine::ledger::{Event, EventKind, Part},
     ground::Exit,

@@ -10,7 +10,10 @@ mod body;
 mod chat;
 mod email;
 mod end;
+mod faults;
 mod healthchecks;
+mod notice;
+mod notifier;
 mod notifiers;
 mod ntfy;
 mod pagerduty;
@@ -39,7 +42,8 @@ use tokio::task::JoinSet;
 
 pub use self::{
     end::{Ended, EndedPart},
-    notifiers::{Notice, NoticePart, Notifier, Repetition},
+    notice::{Notice, NoticePart},
+    notifier::{Notifier, Repetition},
     running::Running,
     settings::{
         ChatService, ChatSettings, EmailSecurity, EmailSettings, HealthchecksSettings, Monitoring,
@@ -48,14 +52,16 @@ pub use self::{
     },
     tail::LogTail,
 };
-use self::{
-    healthchecks::{Healthchecks, Ping, Signal},
-    notifiers::{notifiers, notify},
-    repetitions::Repetitions,
-};
 pub(crate) use self::{
+    faults::fault,
     post::{client as http_client, send as http_send},
     redact::Redactor,
+};
+use self::{
+    healthchecks::{Healthchecks, Ping, Signal},
+    notifier::notify,
+    notifiers::notifiers,
+    repetitions::Repetitions,
 };
 use crate::{
     engine::ledger::{EventKind, Ledger, LedgerError},

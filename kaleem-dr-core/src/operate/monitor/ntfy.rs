@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{
     NtfySettings, When,
-    notifiers::{Notice, Notifier, PEOPLE, Repetition, Wanted, secret},
+    notice::Notice,
+    notifier::{Notifier, PEOPLE, Repetition, Wanted, secret},
     post,
 };
 use crate::operate::config::secret::{Environment, ExposeSecret as _, SecretString};

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::{
     PagerDutySettings, Severity, When,
     chat::shortened,
-    notifiers::{Notice, Notifier, Repetition, Wanted, secret},
+    notice::Notice,
+    notifier::{Notifier, Repetition, Wanted, secret},
     post,
 };
 use crate::operate::config::secret::{Environment, ExposeSecret as _, SecretString};

@@ -2,10 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::{
-    When,
-    notifiers::{Notice, Notifier},
-};
+use super::{When, notice::Notice, notifier::Notifier};
 use crate::engine::ledger::Ledger;
 
 /// The failures that each recipient was notified of. Without a ledger, everything is sent.

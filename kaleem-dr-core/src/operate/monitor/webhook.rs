@@ -7,7 +7,8 @@ use reqwest::Client;
 use super::{
     WebhookSettings,
     body::Body,
-    notifiers::{Notice, Notifier, Repetition, Wanted, secret},
+    notice::Notice,
+    notifier::{Notifier, Repetition, Wanted, secret},
     post,
 };
 use crate::operate::config::secret::{Environment, ExposeSecret as _, SecretString};

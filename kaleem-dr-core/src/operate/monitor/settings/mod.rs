@@ -194,16 +194,6 @@ mod tests {
             ("[prometheus]\ntextfile = \"/x/kaleem.txt\"", ".prom"),
             ("[prometheus]\npushgateway = \"http://u:p@h\"", "credentials"),
             ("[[ntfy]]\ntopic = \"a/b\"", "a/b"),
-            ("[[ntfy]]\ntopic = \"a\"\nonly = { jobs = [\"bakup\"] }", "bakup"),
-            ("[[email]]\nserver = \"h\"\nfrom = \"a\"\nto = [\"b@c\"]", "`a`"),
-            ("[[email]]\nserver = \"h\"\nfrom = \"a@c\"\nto = []", "`to`"),
-            (
-                "[[email]]\nserver = \"h\"\nfrom = \"a@c\"\nto = [\"b@c\"]\nsecurity = \"none\"\nusername = \"u\"\n\
-                 password = { env = \"A\" }",
-                "without encryption",
-            ),
-            ("[[webhook]]\nurl = { env = \"A\" }\nbody = \"{{ job\"", "line 1"),
-            ("[[webhook]]\nurl = { env = \"A\" }\nbody = \"{{ hots }}\"", "hots"),
         ] {
             let monitoring: Monitoring = toml::from_str(text).unwrap();
             let fault = monitoring.fault().unwrap_or_default();

@@ -6,13 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Monitoring, is_http};
-use crate::{
-    engine::ledger::EventKind,
-    operate::{
-        config::secret::SecretRef,
-        monitor::{body::Body, email},
-    },
-};
+use crate::{engine::ledger::EventKind, operate::config::secret::SecretRef};
 
 /// A URL that receives the end of each job.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -248,18 +242,12 @@ pub(super) fn fault(monitoring: &Monitoring) -> Option<String> {
             format!("`monitoring.ntfy`: topic `{topic}` needs a URL, http or https, and a name without `/`")
         })
     };
-    let body = |webhook: &WebhookSettings| {
-        let why = Body::new(webhook.body.as_deref()?).err()?;
-        Some(format!("`monitoring.webhook.body`: {why}"))
-    };
     let url = |key: &str, url: &str| {
         (!is_http(url))
             .then(|| format!("`monitoring.{key}.url` must begin with http:// or https://"))
     };
     let topics = monitoring.ntfy.iter().find_map(topic);
     topics
-        .or_else(|| monitoring.webhook.iter().find_map(body))
-        .or_else(|| monitoring.email.iter().find_map(email::fault))
         .or_else(|| monitoring.telegram.iter().find_map(|one| url("telegram", &one.url)))
         .or_else(|| monitoring.pagerduty.iter().find_map(|one| url("pagerduty", &one.url)))
         .or_else(|| restrictions(monitoring).find_map(|(key, only)| only.fault(key)))
