@@ -7,6 +7,7 @@ mod consent;
 mod context;
 mod failure;
 mod global;
+mod listening;
 mod output;
 mod point;
 mod progress;

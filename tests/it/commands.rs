@@ -34,13 +34,17 @@ fn dumped(site: &Site, path: &str) -> String {
 }
 
 /// Commands that rehearse in a scratch directory.
-const SCRATCH: &str = "[source.db.scratch]\nrestore = [\"sh\", \"-c\", \"cat > {scratch}/db\"]\ndump = [\"cat\", \"{scratch}/db\"]";
+const SCRATCH: &str = "[source.db.scratch]\nrestore = [\"sh\", \"-c\", \"cat > {scratch}/db; touch 'ELSEWHERE/{name}'\"]\n\
+    dump = [\"cat\", \"{scratch}/db\"]\nremove = [\"sh\", \"-c\", \"rm 'ELSEWHERE/{name}'; touch 'ELSEWHERE/removed'\"]\n";
 
 #[test]
 fn what_a_command_prints_is_saved_proven_and_loaded_again() {
-    let site =
-        with_database(Site::new(), &format!("check = [\"grep\", \"-q\", \"row\"]\n{SCRATCH}"))
-            .initialised();
+    let site = Site::new();
+    let elsewhere = site.path("elsewhere made");
+    fs::create_dir(&elsewhere).expect("a directory");
+    let scratch = SCRATCH.replace("ELSEWHERE", elsewhere.to_str().expect("UTF-8"));
+    let site = with_database(site, &format!("check = [\"grep\", \"-q\", \"row\"]\n{scratch}"));
+    let site = site.initialised();
     site.succeed(["backup"]);
     let verified = site.succeed(["verify"]).stdout;
     assert!(verified.contains("db.dump: 18 bytes, valid by grep"), "{verified}");
@@ -50,6 +54,8 @@ fn what_a_command_prints_is_saved_proven_and_loaded_again() {
         &lines.last().expect("a report")["report"]["sources"][0]["verification"]["control"];
     assert!(control["found"].as_array().is_some_and(|found| !found.is_empty()), "{lines:?}");
 
+    let left: Vec<_> = fs::read_dir(&elsewhere).expect("a directory").flatten().collect();
+    assert_eq!(left.len(), 1, "only that it was removed is left: {left:?}");
     let database = site.path("database");
     fs::write(&database, "nothing\n").expect("a file");
     site.succeed(["restore", "db", "--in-place", "--yes"]);
@@ -83,7 +89,8 @@ fn a_command_that_fails_or_prints_nothing_leaves_no_snapshot() {
         let outcome = site.run(["backup"]);
         assert_eq!(outcome.code, Some(code), "{script}: {}", outcome.stderr);
         assert!(outcome.stdout.contains(why), "{script}: {}{}", outcome.stdout, outcome.stderr);
-        assert!(!outcome.stdout.contains("data\n"), "{}", outcome.stdout);
+        let said = outcome.stdout + &outcome.stderr;
+        assert!(!said.contains("canary"), "{said}");
         assert!(site.snapshots().is_empty(), "{script}");
     }
 }

@@ -74,6 +74,8 @@ fn a_failure_is_mailed_once_and_so_is_its_recovery() {
             "{failed}"
         );
         assert_eq!(site.run(["backup"]).code, Some(1));
+        // systemd reports the unit of a job that failed.
+        site.succeed(["notify", "--failed-unit", "kaleem-dr-backup.service"]);
         assert!(server.is_quiet(), "nothing has changed");
         find_tree(&site);
         site.succeed(["backup"]);
@@ -83,6 +85,12 @@ fn a_failure_is_mailed_once_and_so_is_its_recovery() {
         lose_tree(&site);
         assert_eq!(site.run(["backup"]).code, Some(1));
         assert!(header(&server.message(), "Subject:").ends_with(": backup failed"));
+        assert!(server.is_quiet());
+        // A unit that could not be started reports nothing itself.
+        for _ in 0..2 {
+            site.succeed(["notify", "--failed-unit", "kaleem-dr-drill.service"]);
+        }
+        assert!(header(&server.message(), "Subject:").ends_with(": drill failed"));
         assert!(server.is_quiet());
     }
 }

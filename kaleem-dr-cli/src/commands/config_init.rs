@@ -1,6 +1,7 @@
 //! `config init`.
 
 use std::{
+    borrow::Cow,
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf, absolute},
 };
@@ -104,14 +105,9 @@ fn command(config: &Path, environment: &Environment) -> String {
     format!("kaleem-dr --config {}", quoted(&config.display().to_string()))
 }
 
-/// A word for a shell.
-fn quoted(text: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%".contains(c);
-    if text.chars().all(is_plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', "'\\''"))
-    }
+/// A word for a shell. No path has a NUL, the only character that cannot be quoted.
+fn quoted(text: &str) -> Cow<'_, str> {
+    shlex::try_quote(text).unwrap_or(Cow::Borrowed(text))
 }
 
 /// Questions on a terminal.

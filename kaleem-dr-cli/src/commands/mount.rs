@@ -1,17 +1,18 @@
 //! `mount`.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::net::SocketAddr;
 
 use clap::Args;
 use kaleem_dr_core::{
     ground::Exit,
-    operate::{mount::USER, serve::Listening, site},
+    operate::{mount::USER, serve::Listening},
 };
 use serde_json::json;
 
 use super::Outcome;
 use crate::{
     context::Context,
+    listening::ListenAt,
     output::{Printed, document, line},
 };
 
@@ -21,26 +22,16 @@ pub const EXAMPLES: &str = "Examples:
   mount -t davfs http://127.0.0.1:8080/ /mnt       with davfs2; user kaleem-dr
   rclone lsf --webdav-url http://127.0.0.1:8080/ --webdav-user kaleem-dr --webdav-pass $(rclone obscure PASSWORD) :webdav:";
 
-/// Arguments of `mount`.
+/// Arguments of `mount`. Without a place, it is a free port on 127.0.0.1.
 #[derive(Debug, Args)]
 pub struct Mount {
-    /// Address and port to listen on; one that other machines can reach needs a token [default: a free
-    /// port on 127.0.0.1]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub listen: Option<SocketAddr>,
-    /// Listen on a Unix socket that only this user can open, without a password
-    #[arg(long, value_name = "PATH", conflicts_with = "listen")]
-    pub socket: Option<PathBuf>,
-    /// File with the password, at least 16 characters [default: a new one each time]
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub at: ListenAt,
 }
 
 pub async fn mount(context: &Context, args: &Mount) -> Outcome {
-    let mut wanted = site::Serve::default();
-    wanted.listen = Some(args.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))));
-    wanted.socket = args.socket.clone().map(std::path::absolute).transpose()?;
-    wanted.token_file.clone_from(&args.token_file);
+    let mut wanted = args.at.place()?;
+    wanted.listen.get_or_insert_with(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     let json = context.global.json;
     let mut printed = Ok(());
     context.load()?.mount(wanted, |listening| printed = announce(listening, json)).await?;

@@ -1,17 +1,13 @@
 //! `serve`.
 
-use std::{net::SocketAddr, path::PathBuf};
-
 use clap::Args;
-use kaleem_dr_core::{
-    ground::Exit,
-    operate::{serve::Listening, site},
-};
+use kaleem_dr_core::{ground::Exit, operate::serve::Listening};
 use serde_json::json;
 
 use super::Outcome;
 use crate::{
     context::Context,
+    listening::ListenAt,
     output::{Printed, document, line},
 };
 
@@ -21,27 +17,15 @@ pub const EXAMPLES: &str = "Examples:
   kaleem-dr serve --listen 192.0.2.7:7453 --token-file /etc/kaleem-dr/page.token
   kaleem-dr serve --socket /run/kaleem-dr/page.sock";
 
-/// Arguments of `serve`.
+/// Arguments of `serve`. Without a place, that of `[serve]` in the config counts, or else 127.0.0.1:7453.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Address and port to listen on; one that other machines can reach needs a token [default: that
-    /// of the config, or else 127.0.0.1:7453]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    pub listen: Option<SocketAddr>,
-    /// Listen on a Unix socket that only this user can open, without a token
-    #[arg(long, value_name = "PATH", conflicts_with = "listen")]
-    pub socket: Option<PathBuf>,
-    /// File with the token, at least 16 characters [default: that of the config, or else a new one
-    /// each time]
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub at: ListenAt,
 }
 
 pub async fn serve(context: &Context, args: &Serve) -> Outcome {
-    let mut wanted = site::Serve::default();
-    wanted.listen = args.listen;
-    wanted.socket = args.socket.clone().map(std::path::absolute).transpose()?;
-    wanted.token_file.clone_from(&args.token_file);
+    let wanted = args.at.place()?;
     let json = context.global.json;
     let mut printed = Ok(());
     context.load()?.serve(wanted, |listening| printed = announce(listening, json)).await?;

@@ -3,7 +3,7 @@
 //! A hook gets no input and none of our environment, which may hold passwords; it only gets a plain
 //! `PATH`. It runs in a process group of its own, so that a time-out ends all of it.
 
-use std::{os::unix::process::CommandExt as _, process::Stdio, time::Duration};
+use std::{ffi::OsStr, os::unix::process::CommandExt as _, process::Stdio, time::Duration};
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -18,8 +18,8 @@ use tokio::{
 
 use crate::{CancellationToken, recovery::source::HookReport};
 
-/// `PATH` of hooks.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// `PATH` of the operator's commands.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Maximum output of a hook that is kept, in bytes; the end is kept.
 const OUTPUT_LIMIT_BYTES: usize = 4 << 10;
 /// Maximum time that the output may stay open after the hook ended, because a process that it
@@ -97,8 +97,9 @@ pub(super) async fn run(
     HookReport { command: command.to_vec(), status, output: output.trim_end().to_owned() }
 }
 
-/// A hook with its plain environment, in a process group of its own.
-pub(super) fn plain(program: &str, arguments: &[String]) -> std::process::Command {
+/// A command with the plain environment of hooks and no input, in a process group of its own.
+#[must_use]
+pub fn plain(program: impl AsRef<OsStr>, arguments: &[String]) -> std::process::Command {
     let mut command = std::process::Command::new(program);
     command
         .args(arguments)
@@ -126,8 +127,8 @@ async fn end(child: &mut Child, group: Option<u32>) {
     let _ = child.wait().await;
 }
 
-/// Reads to the end and keeps the last bytes.
-fn tail(mut out: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
+/// Reads to the end and keeps the last bytes, at most 4 KiB.
+pub fn tail(mut out: impl AsyncRead + Unpin + Send + 'static) -> JoinHandle<String> {
     tokio::spawn(async move {
         let mut kept = Vec::new();
         let mut buffer = vec![0; OUTPUT_LIMIT_BYTES];

@@ -10,22 +10,11 @@ pub(super) fn guide(language: Language, file: &str, restore: &[String]) -> Strin
             Language::Ar => format!("خرج الأمر هو الملف `{file}`."),
         };
     }
-    let command = format!(
-        "    {} < {file}",
-        restore.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
-    );
+    // No word has a NUL, which no command line could pass.
+    let words = shlex::try_join(restore.iter().map(String::as_str)).unwrap_or_default();
+    let command = format!("    {words} < {file}");
     match language {
         Language::En => format!("Give the file to the command that loads it:\n\n{command}"),
         Language::Ar => format!("مرّر الملف إلى الأمر الذي يحمّله:\n\n{command}"),
-    }
-}
-
-/// A word for a shell.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "/._-+:@%=,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
     }
 }

@@ -35,6 +35,8 @@ use self::process::{Output, Process};
 const ROOT: &str = "command";
 /// Placeholder of the directory of a rehearsal in the commands of `scratch`.
 const SCRATCH: &str = "{scratch}";
+/// Placeholder of the name of a rehearsal, which no other one has: for a scratch database.
+const NAME: &str = "{name}";
 
 /// The config of a source of type `command`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -69,7 +71,8 @@ pub struct CommandConfig {
     pub timeout_minutes: NonZeroU64,
 }
 
-/// The commands of a drill; `{scratch}` in them is replaced by the path of an empty directory, which is removed afterwards.
+/// The commands of a drill; `{scratch}` in them is replaced by the path of an empty directory, which is removed afterwards, and `{name}`
+/// by a name that no other rehearsal has, of letters, digits and `_`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -78,7 +81,8 @@ pub struct ScratchCommands {
     pub restore: Vec<String>,
     /// Prints what the scratch target contains, as `dump` prints the live data.
     pub dump: Vec<String>,
-    /// Removes what these two created outside of the directory. It runs after each rehearsal, whatever its result.
+    /// Removes what these two created outside of the directory. It runs after each rehearsal, whatever its result, and for those that
+    /// were killed; it must end with 0 if nothing is left.
     #[serde(default)]
     pub remove: Vec<String>,
 }
@@ -127,6 +131,9 @@ pub enum CommandConfigError {
     /// The name of the output cannot be that of a file.
     #[error("`file`: {0:?} must be the name of a file, without `/`")]
     File(String),
+    /// A rehearsal could not be compared.
+    #[error("`scratch` needs `repeatable`: what `scratch.dump` prints could not be compared")]
+    NotComparable,
     /// The working directory is relative.
     #[error("`directory`: {} must be an absolute path", .0.display())]
     Relative(PathBuf),
@@ -171,6 +178,9 @@ impl CommandSource {
             if words.is_some_and(|words| is_empty(words)) {
                 return Err(CommandConfigError::Empty(key));
             }
+        }
+        if scratch.is_some() && !config.repeatable {
+            return Err(CommandConfigError::NotComparable);
         }
         if !config.directory.is_absolute() {
             return Err(CommandConfigError::Relative(config.directory));
@@ -283,6 +293,10 @@ impl Restorable for CommandSource {
         self.try_out(point, scratch).await
     }
 
+    async fn clear_scratch(&self, name: &str) -> Result<Vec<String>, SourceError> {
+        self.remove_rehearsal(name).await
+    }
+
     fn guide(&self, language: Language, restored: &str) -> Option<String> {
         let file = format!("{restored}{}", self.path.as_str());
         Some(guide::guide(language, &file, &self.config.restore))
@@ -307,6 +321,8 @@ mod tests {
         assert!(fault(r#"{ "dump": ["a"], "directory": "x" }"#).contains("`directory`"));
         let scratch = r#"{ "dump": ["a"], "scratch": { "restore": [], "dump": ["a"] } }"#;
         assert!(fault(scratch).contains("`scratch.restore`"));
+        let blind = r#"{ "dump": ["a"], "repeatable": false, "scratch": { "restore": ["a"], "dump": ["a"] } }"#;
+        assert!(fault(blind).contains("`repeatable`"));
         let variable = r#"{ "dump": ["a"], "environment": { "PGPASSWORD": { "env": "NONE" } } }"#;
         assert!(fault(variable).contains("PGPASSWORD"));
     }

@@ -14,23 +14,22 @@ use bytes::{Bytes, BytesMut};
 use kaleem_dr_core::{
     CancellationToken,
     ground::SourceError,
-    operate::config::secret::{ExposeSecret as _, SecretString},
+    operate::{
+        config::secret::{ExposeSecret as _, SecretString},
+        hook::{PATH, plain, tail},
+    },
 };
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     process::{Child, Command},
     task::JoinHandle,
     time::timeout,
 };
 
-/// `PATH` of the commands.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The end of the error output that is kept, in bytes.
-const ERRORS_KEPT: usize = 2 << 10;
 /// Size of a read from the output, in bytes.
 const READ: usize = 256 << 10;
 /// Time that the error output may stay open after the command ended: a process that it started may hold it.
@@ -59,7 +58,7 @@ pub(super) struct Process<'a> {
 /// A process that has started. Its whole group is killed when this value is dropped before its end.
 struct Started {
     child: Child,
-    errors: JoinHandle<String>,
+    errors: Option<JoinHandle<String>>,
     has_ended: bool,
 }
 
@@ -103,17 +102,12 @@ impl Process<'_> {
 
     fn start(&self, input: Stdio) -> Result<Started, SourceError> {
         let program = self.find()?;
-        let mut command = Command::new(&program);
+        let mut command = Command::from(plain(&program, &self.words[1..]));
         command
-            .args(&self.words[1..])
             .current_dir(self.directory)
-            .env_clear()
-            .env("PATH", PATH)
-            .env("LC_ALL", "C.UTF-8")
             .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            .process_group(0)
             .kill_on_drop(true);
         for (name, value) in self.variables {
             command.env(name, value.expose_secret());
@@ -123,7 +117,7 @@ impl Process<'_> {
             action: "start the program".into(),
             cause,
         })?;
-        let errors = tail(child.stderr.take());
+        let errors = child.stderr.take().map(tail);
         Ok(Started { child, errors, has_ended: false })
     }
 
@@ -167,7 +161,7 @@ impl Process<'_> {
         from: &mut dyn Input,
     ) -> Result<(), SourceError> {
         let mut started = self.start(Stdio::piped())?;
-        let printed = tail(started.child.stdout.take());
+        let printed = started.child.stdout.take().map(tail);
         let mut input = started.child.stdin.take();
         let writing = async {
             while let Some(bytes) = from.next().await? {
@@ -184,7 +178,7 @@ impl Process<'_> {
             self.ended(&mut started).await
         };
         let written = self.within(cancel, writing).await;
-        printed.abort();
+        printed.inspect(JoinHandle::abort);
         if written.is_err() {
             // Killed before its input is closed, which it could take for the end of the data.
             drop(started);
@@ -211,9 +205,12 @@ impl Process<'_> {
     async fn ended(&self, started: &mut Started) -> Result<(), SourceError> {
         let status = started.child.wait().await.map_err(|error| self.failed(&error.to_string()))?;
         started.has_ended = true;
-        let errors = match timeout(PATIENCE_FOR_ERRORS, &mut started.errors).await {
-            Ok(Ok(errors)) => errors,
-            _ => String::new(),
+        let errors = match &mut started.errors {
+            Some(errors) => match timeout(PATIENCE_FOR_ERRORS, errors).await {
+                Ok(Ok(errors)) => errors,
+                _ => String::new(),
+            },
+            None => String::new(),
         };
         if status.success() {
             return Ok(());
@@ -222,6 +219,10 @@ impl Process<'_> {
     }
 
     fn failed(&self, why: &str) -> SourceError {
+        // A command may print its own password.
+        let why = self.variables.iter().fold(why.to_owned(), |why, (name, value)| {
+            why.replace(value.expose_secret(), &format!("${name}"))
+        });
         SourceError::Unsupported(format!("the command {} failed: {why}", self.program()))
     }
 }
@@ -229,19 +230,4 @@ impl Process<'_> {
 fn in_words(status: ExitStatus, errors: &str) -> String {
     let errors = errors.trim();
     if errors.is_empty() { status.to_string() } else { format!("{status}: {errors}") }
-}
-
-/// Reads a pipe to its end, and keeps the last bytes.
-fn tail(pipe: Option<impl AsyncRead + Unpin + Send + 'static>) -> JoinHandle<String> {
-    tokio::spawn(async move {
-        let mut kept = Vec::new();
-        let Some(mut pipe) = pipe else { return String::new() };
-        let mut buffer = vec![0; ERRORS_KEPT];
-        // A read error ends it, as its end does.
-        while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
-            kept.extend_from_slice(&buffer[..read]);
-            kept.drain(..kept.len().saturating_sub(ERRORS_KEPT));
-        }
-        String::from_utf8_lossy(&kept).into_owned()
-    })
 }

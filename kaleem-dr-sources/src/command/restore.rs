@@ -25,7 +25,7 @@ use kaleem_dr_core::{
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
-    CommandSource, SCRATCH, ScratchCommands,
+    CommandSource, NAME, SCRATCH, ScratchCommands,
     process::{Input, Output},
 };
 
@@ -177,7 +177,8 @@ impl CommandSource {
         let cancel = point.cancellation();
         let words = |words: &[String]| -> Vec<String> {
             let place = directory.display().to_string();
-            words.iter().map(|word| word.replace(SCRATCH, &place)).collect()
+            let filled = |word: &String| word.replace(SCRATCH, &place).replace(NAME, &scratch.name);
+            words.iter().map(filled).collect()
         };
         let (restore, dump) = (words(&commands.restore), words(&commands.dump));
         let remove = words(&commands.remove);
@@ -187,7 +188,9 @@ impl CommandSource {
         };
         let clean = async || {
             if !remove.is_empty() {
-                self.process(&remove).read(&cancel, &mut Summary::default()).await?;
+                // After a cancellation too, for as long as the program has.
+                let never = CancellationToken::new();
+                self.process(&remove).read(&never, &mut Summary::default()).await?;
             }
             fs::remove_dir_all(directory).map_err(path_error(directory, "empty"))
         };
@@ -195,12 +198,8 @@ impl CommandSource {
         let loaded = async {
             self.feed(&restore, point, record).await?;
             scratch.filled();
-            if self.config.repeatable {
-                let printed = self.printed(&dump, &cancel).await?;
-                compare(report, &self.config.file, record, printed);
-            } else {
-                report.uncompared.push(Uncompared::new(&self.config.file, NOT_REPEATABLE));
-            }
+            let printed = self.printed(&dump, &cancel).await?;
+            compare(report, &self.config.file, record, printed);
             Ok(())
         }
         .await;
@@ -244,6 +243,20 @@ impl CommandSource {
         report.control =
             Some(Control::new(damage, found.differences, began.elapsed().as_secs_f64()));
         Ok(())
+    }
+
+    /// Removes what a killed rehearsal left outside of its directory, which its creator removes.
+    pub(super) async fn remove_rehearsal(&self, name: &str) -> Result<Vec<String>, SourceError> {
+        let remove = self.config.scratch.iter().flat_map(|scratch| &scratch.remove);
+        let words: Vec<String> = remove.map(|word| word.replace(NAME, name)).collect();
+        // Without its name, nothing can be found; and its directory is not known here.
+        let is_named = words.iter().any(|word| word.contains(name));
+        if !is_named || words.iter().any(|word| word.contains(SCRATCH)) {
+            return Ok(Vec::new());
+        }
+        let cancel = CancellationToken::new();
+        self.process(&words).read(&cancel, &mut Summary::default()).await?;
+        Ok(vec![format!("what `{}` removes of {name}", words.join(" "))])
     }
 
     /// Writes the output to a file, and compares it; as a control, with one byte changed.

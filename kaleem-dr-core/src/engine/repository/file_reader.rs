@@ -5,6 +5,9 @@ use tokio::sync::mpsc;
 
 use super::{RepositoryError, SnapshotReader, TreeEntry, blocking, reader::BlobPlace};
 
+/// Blobs that are read ahead of a caller at most: a request for a range must not plan the rest of a large file.
+const WINDOW: usize = 16;
+
 /// A file of a snapshot, read from the current offset on. Every blob is checked against its id.
 #[derive(Debug)]
 pub struct FileReader {
@@ -72,7 +75,9 @@ impl FileReader {
                 Some(pieces) => pieces,
                 none => {
                     let at = self.starts.partition_point(|start| *start <= self.offset) - 1;
-                    let mut pieces = self.reader.stream_places(self.places[at..].to_vec());
+                    let mut pieces = self.reader.stream_places(
+                        self.places[at..self.places.len().min(at + WINDOW)].to_vec(),
+                    );
                     // The blob that contains the offset, without what is before it.
                     let first =
                         pieces.recv().await.unwrap_or_else(|| Err(RepositoryError::Cancelled))?;
@@ -83,7 +88,11 @@ impl FileReader {
                     continue;
                 }
             };
-            self.rest = pieces.recv().await.unwrap_or_else(|| Err(RepositoryError::Cancelled))?;
+            match pieces.recv().await {
+                Some(piece) => self.rest = piece?,
+                // The window has ended.
+                None => self.pieces = None,
+            }
         }
         let read = self.rest.split_to(limit.min(self.rest.len()));
         self.offset += read.len() as u64;

@@ -73,7 +73,7 @@ rto_hours = 3     # maximum duration of a full restore, as measured by drills
 # textfile = "/var/lib/prometheus/node-exporter/kaleem-dr.prom"
 # pushgateway = "http://127.0.0.1:9091"
 
-[schedule]        # UTC; `kaleem-dr schedule install` writes systemd timers or a cron file. "off" disables a job
+[schedule]        # in UTC, or in `timezone = "Europe/Berlin"`; `kaleem-dr schedule install` writes systemd timers or a cron file. "off" disables a job
 backup = "daily 03:00"
 verify = "daily 04:30"
 check = "weekly sun 05:00"

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{
     ChatService, ChatSettings, Severity, When,
     notice::Notice,
-    notifier::{Notifier, PEOPLE, Repetition, Wanted, secret},
+    notifier::{Deliver, secret},
     post,
 };
 use crate::operate::config::secret::{Environment, ExposeSecret as _, SecretString};
@@ -28,7 +28,6 @@ pub(super) struct Chat {
     number: usize,
     service: ChatService,
     url: SecretString,
-    wanted: Wanted,
 }
 
 impl Chat {
@@ -39,8 +38,7 @@ impl Chat {
         client: Client,
     ) -> Result<Self, String> {
         let url = secret(&named(settings.service, number), &settings.url, environment)?;
-        let wanted = Wanted::new(&settings.on, &settings.only, PEOPLE);
-        Ok(Self { client, number, service: settings.service, url, wanted })
+        Ok(Self { client, number, service: settings.service, url })
     }
 }
 
@@ -142,17 +140,9 @@ pub(super) fn shortened(text: &str, limit: usize) -> String {
 }
 
 #[async_trait]
-impl Notifier for Chat {
+impl Deliver for Chat {
     fn name(&self) -> String {
         named(self.service, self.number)
-    }
-
-    fn wants(&self, notice: &Notice) -> bool {
-        self.wanted.has(notice)
-    }
-
-    fn repetition(&self) -> Repetition {
-        self.wanted.repetition()
     }
 
     async fn deliver(&self, notice: &Notice) -> Result<(), String> {

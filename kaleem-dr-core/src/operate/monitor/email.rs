@@ -16,7 +16,7 @@ use lettre::{
 use super::{
     EmailSecurity, EmailSettings,
     notice::Notice,
-    notifier::{Notifier, PEOPLE, Repetition, TIMEOUT, Wanted, secret},
+    notifier::{Deliver, TIMEOUT, secret},
     post::{self, Refusal},
 };
 use crate::{
@@ -29,7 +29,6 @@ pub(super) struct Email {
     from: Mailbox,
     to: Vec<Mailbox>,
     attach_report: bool,
-    wanted: Wanted,
 }
 
 /// The first fault of the settings, as a sentence with the key.
@@ -63,8 +62,11 @@ impl Email {
         let wrong = |why: &dyn std::fmt::Display| format!("{name}: {why}");
         let address = |text: &String| text.parse::<Mailbox>().map_err(|error| wrong(&error));
         let mut server = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&settings.server)
-            .hello_name(ClientId::Domain(host.to_string()))
             .timeout(Some(TIMEOUT));
+        // A name in other letters is not one of the DNS, so a server may refuse it.
+        if host.as_str().is_ascii() {
+            server = server.hello_name(ClientId::Domain(host.to_string()));
+        }
         let mut parameters = TlsParameters::builder(settings.server.clone());
         if let Some(path) = &settings.ca_file {
             let pem =
@@ -89,7 +91,6 @@ impl Email {
             from: address(&settings.from)?,
             to: settings.to.iter().map(address).collect::<Result<_, _>>()?,
             attach_report: settings.attach_report,
-            wanted: Wanted::new(&settings.on, &settings.only, PEOPLE),
         })
     }
 
@@ -117,17 +118,9 @@ fn named<T: ToString>(to: &[T]) -> String {
 }
 
 #[async_trait]
-impl Notifier for Email {
+impl Deliver for Email {
     fn name(&self) -> String {
         named(&self.to)
-    }
-
-    fn wants(&self, notice: &Notice) -> bool {
-        self.wanted.has(notice)
-    }
-
-    fn repetition(&self) -> Repetition {
-        self.wanted.repetition()
     }
 
     async fn deliver(&self, notice: &Notice) -> Result<(), String> {

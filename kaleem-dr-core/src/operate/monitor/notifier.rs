@@ -17,6 +17,44 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Hours after which people are notified again of a failure that has not changed.
 pub(super) const PEOPLE: u32 = 4;
 
+/// As [`PEOPLE`], for programs, which recognise repetitions: each one is sent.
+pub(super) const PROGRAMS: u32 = 0;
+
+/// A way to deliver notices, whoever wants them.
+#[async_trait]
+pub(super) trait Deliver: Send + Sync {
+    /// As [`Notifier::name`].
+    fn name(&self) -> String;
+
+    /// As [`Notifier::deliver`].
+    async fn deliver(&self, notice: &Notice) -> Result<(), String>;
+}
+
+/// A recipient of the config: the notices that it wants, and the way to it.
+pub(super) struct Recipient {
+    pub(super) wanted: Wanted,
+    pub(super) way: Box<dyn Deliver>,
+}
+
+#[async_trait]
+impl Notifier for Recipient {
+    fn name(&self) -> String {
+        self.way.name()
+    }
+
+    fn wants(&self, notice: &Notice) -> bool {
+        self.wanted.has(notice)
+    }
+
+    fn repetition(&self) -> Repetition {
+        self.wanted.repetition()
+    }
+
+    async fn deliver(&self, notice: &Notice) -> Result<(), String> {
+        self.way.deliver(notice).await
+    }
+}
+
 /// The notices that a recipient wants.
 pub(super) struct Wanted {
     on: Vec<When>,
@@ -31,14 +69,14 @@ impl Wanted {
         Self { on: on.to_vec(), only: only.clone(), repeat }
     }
 
-    pub(super) fn has(&self, notice: &Notice) -> bool {
+    fn has(&self, notice: &Notice) -> bool {
         let is_bad_enough = notice.event != When::Failure
             || self.only.severity.is_none_or(|least| notice.severity >= least);
         let is_of_job = self.only.jobs.is_empty() || self.only.jobs.contains(&notice.job);
         notice.event == When::Test || notice.is_for(&self.on) && is_of_job && is_bad_enough
     }
 
-    pub(super) fn repetition(&self) -> Repetition {
+    fn repetition(&self) -> Repetition {
         Repetition { after: self.repeat, recovers_what_was_sent: self.only.severity.is_some() }
     }
 }

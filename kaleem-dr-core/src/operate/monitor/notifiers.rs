@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    Monitoring,
+    Monitoring, When,
     chat::Chat,
     email::Email,
-    notifier::{Notifier, TIMEOUT},
+    notifier::{Deliver, Notifier, PEOPLE, PROGRAMS, Recipient, TIMEOUT, Wanted},
     ntfy::Ntfy,
     pagerduty::PagerDuty,
     post,
@@ -27,28 +27,40 @@ pub(crate) fn notifiers(
         Ok(client) => client,
         Err(why) => return (made, vec![why]),
     };
-    let mut add = |notifier: Result<Arc<dyn Notifier>, String>| match notifier {
-        Ok(notifier) => made.push(notifier),
+    let mut add = |way: Result<Box<dyn Deliver>, String>, on: &[When], only, repeat_hours| match way
+    {
+        Ok(way) => {
+            let wanted = Wanted::new(on, only, repeat_hours);
+            made.push(Arc::new(Recipient { wanted, way }) as Arc<dyn Notifier>);
+        }
         Err(why) => failed.push(why),
     };
     for (at, webhook) in settings.webhook.iter().enumerate() {
-        add(Webhook::new(at + 1, webhook, environment, client.clone()).map(|it| Arc::new(it) as _));
+        let way = Webhook::new(at + 1, webhook, environment, client.clone());
+        add(boxed(way), &webhook.on, &webhook.only, PROGRAMS);
     }
     for topic in &settings.ntfy {
-        add(Ntfy::new(topic, environment, client.clone()).map(|it| Arc::new(it) as _));
+        let way = Ntfy::new(topic, environment, client.clone());
+        add(boxed(way), &topic.on, &topic.only, PEOPLE);
     }
     for email in &settings.email {
-        add(Email::new(email, host, environment).map(|it| Arc::new(it) as _));
+        add(boxed(Email::new(email, host, environment)), &email.on, &email.only, PEOPLE);
     }
     for (at, chat) in settings.chat.iter().enumerate() {
-        add(Chat::new(at + 1, chat, environment, client.clone()).map(|it| Arc::new(it) as _));
+        let way = Chat::new(at + 1, chat, environment, client.clone());
+        add(boxed(way), &chat.on, &chat.only, PEOPLE);
     }
     for chat in &settings.telegram {
-        add(Telegram::new(chat, environment, client.clone()).map(|it| Arc::new(it) as _));
+        let way = Telegram::new(chat, environment, client.clone());
+        add(boxed(way), &chat.on, &chat.only, PEOPLE);
     }
     for (at, service) in settings.pagerduty.iter().enumerate() {
-        add(PagerDuty::new(at + 1, service, environment, client.clone())
-            .map(|it| Arc::new(it) as _));
+        let way = PagerDuty::new(at + 1, service, environment, client.clone());
+        add(boxed(way), &service.on, &service.only, PROGRAMS);
     }
     (made, failed)
+}
+
+fn boxed<T: Deliver + 'static>(way: Result<T, String>) -> Result<Box<dyn Deliver>, String> {
+    way.map(|way| Box::new(way) as _)
 }

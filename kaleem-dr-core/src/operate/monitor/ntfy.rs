@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     NtfySettings, When,
     notice::Notice,
-    notifier::{Notifier, PEOPLE, Repetition, Wanted, secret},
+    notifier::{Deliver, secret},
     post,
 };
 use crate::operate::config::secret::{Environment, ExposeSecret as _, SecretString};
@@ -18,7 +18,6 @@ pub(super) struct Ntfy {
     url: String,
     topic: String,
     token: Option<SecretString>,
-    wanted: Wanted,
 }
 
 impl Ntfy {
@@ -34,7 +33,6 @@ impl Ntfy {
             url: settings.url.clone(),
             topic: settings.topic.clone(),
             token: token.transpose()?,
-            wanted: Wanted::new(&settings.on, &settings.only, PEOPLE),
         })
     }
 
@@ -56,17 +54,9 @@ impl Ntfy {
 }
 
 #[async_trait]
-impl Notifier for Ntfy {
+impl Deliver for Ntfy {
     fn name(&self) -> String {
         format!("ntfy topic {}", self.topic)
-    }
-
-    fn wants(&self, notice: &Notice) -> bool {
-        self.wanted.has(notice)
-    }
-
-    fn repetition(&self) -> Repetition {
-        self.wanted.repetition()
     }
 
     async fn deliver(&self, notice: &Notice) -> Result<(), String> {

@@ -9,7 +9,7 @@ use super::{
     PagerDutySettings, Severity, When,
     chat::shortened,
     notice::Notice,
-    notifier::{Notifier, Repetition, Wanted, secret},
+    notifier::{Deliver, secret},
     post,
 };
 use crate::operate::config::secret::{Environment, ExposeSecret as _, SecretString};
@@ -22,7 +22,6 @@ pub(super) struct PagerDuty {
     number: usize,
     url: String,
     routing_key: SecretString,
-    wanted: Wanted,
 }
 
 impl PagerDuty {
@@ -34,8 +33,7 @@ impl PagerDuty {
     ) -> Result<Self, String> {
         let routing_key =
             secret(&format!("pagerduty {number}"), &settings.routing_key, environment)?;
-        let wanted = Wanted::new(&settings.on, &settings.only, 0);
-        Ok(Self { client, number, url: settings.url.clone(), routing_key, wanted })
+        Ok(Self { client, number, url: settings.url.clone(), routing_key })
     }
 
     /// One incident a host and kind of job: failures open it, and a good end closes it.
@@ -72,17 +70,9 @@ impl PagerDuty {
 }
 
 #[async_trait]
-impl Notifier for PagerDuty {
+impl Deliver for PagerDuty {
     fn name(&self) -> String {
         format!("pagerduty {}", self.number)
-    }
-
-    fn wants(&self, notice: &Notice) -> bool {
-        self.wanted.has(notice)
-    }
-
-    fn repetition(&self) -> Repetition {
-        self.wanted.repetition()
     }
 
     async fn deliver(&self, notice: &Notice) -> Result<(), String> {

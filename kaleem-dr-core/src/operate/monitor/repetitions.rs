@@ -25,7 +25,9 @@ impl Repetitions {
             When::Failure if repetition.after.is_zero() => true,
             When::Failure => known().ok().flatten().is_none_or(|(failure, at)| {
                 let age = notice.finished.duration_since(at);
-                failure != notice.failure() || age < SignedDuration::ZERO || age >= repetition.after
+                // A unit that fails says no more than the failure of its job that was sent before.
+                let is_new = notice.run.is_some() && failure != notice.failure();
+                is_new || age < SignedDuration::ZERO || age >= repetition.after
             }),
         }
     }

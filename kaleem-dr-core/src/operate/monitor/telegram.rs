@@ -8,7 +8,7 @@ use super::{
     TelegramSettings, When,
     chat::shortened,
     notice::Notice,
-    notifier::{Notifier, PEOPLE, Repetition, Wanted, secret},
+    notifier::{Deliver, secret},
     post,
 };
 use crate::operate::config::secret::{Environment, ExposeSecret as _, SecretString};
@@ -21,7 +21,6 @@ pub(super) struct Telegram {
     url: String,
     token: SecretString,
     chat: String,
-    wanted: Wanted,
 }
 
 impl Telegram {
@@ -31,9 +30,8 @@ impl Telegram {
         client: Client,
     ) -> Result<Self, String> {
         let token = secret(&named(&settings.chat), &settings.token, environment)?;
-        let wanted = Wanted::new(&settings.on, &settings.only, PEOPLE);
         let url = settings.url.trim_end_matches('/').to_owned();
-        Ok(Self { client, url, token, chat: settings.chat.clone(), wanted })
+        Ok(Self { client, url, token, chat: settings.chat.clone() })
     }
 }
 
@@ -42,17 +40,9 @@ fn named(chat: &str) -> String {
 }
 
 #[async_trait]
-impl Notifier for Telegram {
+impl Deliver for Telegram {
     fn name(&self) -> String {
         named(&self.chat)
-    }
-
-    fn wants(&self, notice: &Notice) -> bool {
-        self.wanted.has(notice)
-    }
-
-    fn repetition(&self) -> Repetition {
-        self.wanted.repetition()
     }
 
     async fn deliver(&self, notice: &Notice) -> Result<(), String> {

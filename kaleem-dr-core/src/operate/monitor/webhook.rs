@@ -8,7 +8,7 @@ use super::{
     WebhookSettings,
     body::Body,
     notice::Notice,
-    notifier::{Notifier, Repetition, Wanted, secret},
+    notifier::{Deliver, secret},
     post,
 };
 use crate::operate::config::secret::{Environment, ExposeSecret as _, SecretString};
@@ -17,7 +17,6 @@ pub(super) struct Webhook {
     client: Client,
     number: usize,
     url: SecretString,
-    wanted: Wanted,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Option<Body>,
 }
@@ -47,7 +46,6 @@ impl Webhook {
             client,
             number,
             url,
-            wanted: Wanted::new(&settings.on, &settings.only, 0),
             headers,
             body: body.map_err(|why| format!("{name}: {why}"))?,
         })
@@ -55,17 +53,9 @@ impl Webhook {
 }
 
 #[async_trait]
-impl Notifier for Webhook {
+impl Deliver for Webhook {
     fn name(&self) -> String {
         format!("webhook {}", self.number)
-    }
-
-    fn wants(&self, notice: &Notice) -> bool {
-        self.wanted.has(notice)
-    }
-
-    fn repetition(&self) -> Repetition {
-        self.wanted.repetition()
     }
 
     async fn deliver(&self, notice: &Notice) -> Result<(), String> {

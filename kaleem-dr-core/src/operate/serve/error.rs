@@ -11,7 +11,7 @@ use crate::ground::Exit;
 pub enum ServeError {
     /// Others can reach the address, and there is no token.
     #[error(
-        "other machines can reach {place}, and no token is set; set `serve.token`, or listen on a loopback address"
+        "other machines can reach {place}, and no token is set; name a file with one with --token-file (or, for the page, `serve.token`), or listen on a loopback address"
     )]
     Open {
         /// The address.
